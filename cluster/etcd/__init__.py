@@ -4,6 +4,7 @@ Plays etcd behind kube-apiserver. `store` is the interface, `sqlite` the embedde
 Only the API server imports this room.
 """
 
+from cluster.etcd.grpc import EtcdStore, EtcdTls
 from cluster.etcd.sqlite import SqliteStore
 from cluster.etcd.store import (
     Compacted,
@@ -23,6 +24,8 @@ from cluster.etcd.store import (
 __all__ = [
     "Compacted",
     "CompareFailed",
+    "EtcdStore",
+    "EtcdTls",
     "Event",
     "FutureRevision",
     "KeyValue",

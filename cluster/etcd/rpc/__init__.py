@@ -1,0 +1,1 @@
+"""etcd v3 messages, generated from etcd.proto (`make proto`)."""
