@@ -78,7 +78,7 @@ class Correlator:
             ref.get("uid", ""), ref.get("apiVersion", ""),
         )  # fmt: skip
         alike = (*about, event["type"], event["reason"], event.get("reportingComponent", ""))
-        key = (*alike, event["message"])
+        key: tuple[str, ...] = (*alike, event["message"])
         if self._aggregated(alike, event["message"], now):
             event["message"] = "(combined from similar events): " + event["message"]
             key = alike

@@ -22,6 +22,7 @@ from cluster.metrics.client import ClientMetrics
 
 log = logging.getLogger(__name__)
 
+Objects = list[Object]
 Change = tuple[Object | None, Object | None]
 """(old, new): (None, x) added, (x, y) changed, (x, None) deleted."""
 Handler = Callable[[Object | None, Object | None], None]
@@ -84,7 +85,7 @@ class Informer:
         """By `namespace/name`, or `name` for a cluster-scoped resource."""
         return self._store.get(key)
 
-    def list(self, namespace: str = "") -> list[Object]:
+    def list(self, namespace: str = "") -> Objects:
         if not namespace:
             return [*self._store.values()]
         return [o for o in self._store.values() if o["metadata"].get("namespace") == namespace]
@@ -95,7 +96,7 @@ class Informer:
     def __len__(self) -> int:
         return len(self._store)
 
-    def by_index(self, name: str, value: str) -> list[Object]:
+    def by_index(self, name: str, value: str) -> Objects:
         return [*self._indices[name].get(value, {}).values()]
 
     # Subscribing

@@ -50,6 +50,9 @@ class WatchEvent(NamedTuple):
     object: Object
 
 
+EventBatch = list[WatchEvent]
+
+
 class Submitter(Protocol):
     """What `Client` needs of a batcher."""
 
@@ -205,7 +208,7 @@ class Client:
             field_manager=field_manager, force=force, answer=answer,
         )  # fmt: skip
 
-    def patch_nowait(  # noqa: PLR0913 - the verb's own parameters
+    def patch_nowait(
         self,
         gvr: GVR,
         name: str,
@@ -279,7 +282,7 @@ class Client:
         field_selector: str = "",
         allow_bookmarks: bool = True,
         timeout_seconds: int = 0,
-    ) -> AsyncIterator[list[WatchEvent]]:
+    ) -> AsyncIterator[EventBatch]:
         """Events as they arrive, those of one chunk together. Ends when the server ends it. Raises
         Expired (list again), Unreachable (watch again) and any other StatusError. Close it with
         contextlib.aclosing."""
@@ -372,7 +375,7 @@ def object_path(gvr: GVR, namespace: str, name: str, subresource: str = "") -> s
     return f"{path}/{subresource}" if subresource else path
 
 
-def decode_events(lines: bytes) -> list[WatchEvent]:
+def decode_events(lines: bytes) -> EventBatch:
     """Whole lines of a watch. One call decodes them all: JSON has no raw newline within."""
     if not lines.strip():
         return []

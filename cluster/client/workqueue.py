@@ -1,7 +1,7 @@
 """Keys to reconcile: each at most once at a time, again if it changed meanwhile, later if it
 failed.
 
-Plays k8s.io/client-go/util/workqueue (dedup, delaying and rate limiting queues with the default controller limits:
+Plays k8s.io/client-go/util/workqueue (dedup, delaying and rate limiting queues, default limits:
 5 ms * 2**n up to 1,000 s an item, together with 10 a second and a burst of 100 overall).
 """
 

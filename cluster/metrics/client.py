@@ -86,8 +86,8 @@ class WorkQueueMetrics:
         )
         self.unfinished_seconds = Gauge(
             "workqueue_unfinished_work_seconds",
-            "How many seconds of work has been done that is in progress and hasn't been observed by "
-            "work_duration.",
+            "How many seconds of work has been done that is in progress and hasn't been observed "
+            "by work_duration.",
             ["name"],
             registry=registry,
         )
