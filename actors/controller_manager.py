@@ -1,0 +1,42 @@
+"""The kube-controller-manager actor."""
+
+from __future__ import annotations
+
+import random
+import uuid
+
+from actors.clients import client_of
+from actors.component import Component
+from cluster.api.meta import SystemClock
+from cluster.client import Client
+from cluster.controllers import ControllerManager, ControllerManagerConfig
+from cluster.metrics.client import ClientMetrics
+from cluster.metrics.controllers import ControllerMetrics
+
+
+class ControllerManagerComponent(Component):
+    """Plays kube-controller-manager."""
+
+    _client: Client
+    _manager: ControllerManager
+
+    async def start(self) -> None:
+        self._client = client_of(self.context, ClientMetrics(self.registry))
+        plan = self.context.plan
+        config = ControllerManagerConfig(
+            cluster_cidr=plan.configuration.pod_cidr,
+            node_cidr_mask_size=plan.node_cidr_mask,
+            node_monitor_grace_seconds=plan.configuration.node_monitor_grace_seconds,
+            root_ca_pem=self.context.client.ca.decode(),
+            service_cidr=plan.configuration.service_cidr,
+        )
+        self._manager = ControllerManager(
+            self._client, config, SystemClock(), random.Random(), lambda: str(uuid.uuid4()),
+            ControllerMetrics(self.registry),
+        )  # fmt: skip
+
+    async def serve(self) -> None:
+        await self._manager.run()
+
+    async def stop(self) -> None:
+        await self._client.close()

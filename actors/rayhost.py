@@ -1,0 +1,215 @@
+"""Ray itself: join the running one, or start one on this machine and end it again.
+
+A Ray that we start carries a marker in its environment, which all its processes inherit: ending it
+ends exactly those processes, also when the ledger says more than is still alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors import paths
+from actors.errors import UserError
+
+NAMESPACE = "kubestage"
+"""Ray's namespace of all our actors."""
+MARKER = "KUBESTAGE_RAY"
+OBJECT_STORE_BYTES = 100_000_000
+"""Ray is not the data path (decision D1): its shared memory can stay small."""
+START_SECONDS = 60
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_enable_open_telemetry": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def connect(address: str, note: Callable[[str], None]) -> bool:
+    """Join the Ray at `address`; with 'auto' and none running, start one. True if started.
+
+    Raises UserError when the address does not answer.
+    """
+    _use_own_token()
+    if ray.is_initialized():
+        return False
+    if address != "auto":
+        note(f"joining Ray at {address}")
+        _init(address)
+        return False
+    if _current_address():
+        try:
+            note("joining the running Ray")
+            _init("auto")
+            return False
+        except UserError:
+            note("the Ray that was recorded here no longer answers")
+    note("starting Ray on this machine")
+    start_local()
+    _init("auto")
+    return True
+
+
+def connect_existing(address: str = "auto") -> bool:
+    """Join a running Ray; False if there is none. Never starts one."""
+    _use_own_token()
+    if ray.is_initialized():
+        return True
+    if address == "auto" and not _current_address():
+        return False
+    try:
+        _init(address)
+    except UserError:
+        return False
+    return True
+
+
+def start_local() -> None:
+    """`ray start --head` on loopback, with a token, marked as ours. Raises UserError."""
+    paths.private_dir(paths.run_root())
+    marker = secrets.token_hex(8)
+    token = _own_token_path()
+    if not os.environ.get("RAY_AUTH_TOKEN") and not _users_token().exists():
+        paths.write_private(token, secrets.token_hex(32))
+        _use_own_token()
+    environment = {**os.environ, **_QUIET, MARKER: marker, "RAY_AUTH_MODE": "token"}
+    os.environ["RAY_AUTH_MODE"] = "token"
+    paths.write_private(paths.ray_ledger_path(), f'{{"marker": "{marker}"}}')
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head",
+        "--node-ip-address", "127.0.0.1", "--disable-usage-stats",
+        "--object-store-memory", str(OBJECT_STORE_BYTES),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=START_SECONDS,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        stop_local()
+        raise UserError(f"Ray did not start within {START_SECONDS} s") from None
+    if done.returncode:
+        stop_local()
+        tail = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise UserError(f"Ray did not start: {' '.join(tail)}")
+    session = _session_dir()
+    if session is not None:
+        ledger = f'{{"marker": "{marker}", "session": "{session}"}}'
+        paths.write_private(paths.ray_ledger_path(), ledger)
+
+
+def stop_local(grace_seconds: float = 3.0) -> bool:
+    """End the Ray that we started, if any, and remove its files. True if there was one."""
+    ledger = paths.read_json(paths.ray_ledger_path())
+    if ledger is None:
+        return False
+    with contextlib.suppress(Exception):
+        ray.shutdown()
+    marker = str(ledger["marker"])
+    end_processes(lambda: marked_processes(marker), grace_seconds)
+    session = ledger.get("session")
+    root = Path("/tmp/ray")
+    if session:
+        shutil.rmtree(session, ignore_errors=True)
+        latest = root / "session_latest"
+        if latest.is_symlink() and not latest.exists():
+            latest.unlink()
+            (root / "ray_current_cluster").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        root.rmdir()
+    _own_token_path().unlink(missing_ok=True)
+    paths.ray_ledger_path().unlink(missing_ok=True)
+    return True
+
+
+def end_processes(find: Callable[[], list[int]], grace_seconds: float) -> None:
+    """SIGTERM to what `find` finds, SIGKILL to what is still there after the grace time."""
+    for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + patience
+        for pid in find():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        while time.monotonic() < deadline:
+            if not find():
+                return
+            time.sleep(0.05)
+
+
+def marked_processes(marker: str) -> list[int]:
+    """Processes of this host whose environment carries our marker, zombies left out."""
+    wanted = f"{MARKER}={marker}".encode()
+    found = []
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdigit() or int(directory.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if wanted in (directory / "environ").read_bytes().split(b"\0"):
+                found.append(int(directory.name))
+    return found
+
+
+def hosts() -> list[dict[str, Any]]:
+    """Ray's live nodes; the one that this process is on comes first."""
+    own = ray.get_runtime_context().get_node_id()
+    alive = [n for n in ray.nodes() if n["Alive"]]
+    return sorted(alive, key=lambda n: (n["NodeID"] != own, n["NodeManagerAddress"]))
+
+
+def _init(address: str) -> None:
+    import logging
+
+    try:
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            configure_logging=True,
+        )
+    except Exception as error:  # noqa: BLE001 - Ray raises many kinds; all mean: not reachable
+        text = str(error).strip().splitlines()
+        reason = text[0] if text else type(error).__name__
+        raise UserError(f"Ray at {address} does not answer: {reason}") from error
+
+
+def _current_address() -> bool:
+    if os.environ.get("RAY_ADDRESS"):
+        return True
+    return Path("/tmp/ray/ray_current_cluster").exists()
+
+
+def _session_dir() -> Path | None:
+    latest = Path("/tmp/ray/session_latest")
+    return latest.resolve() if latest.is_symlink() else None
+
+
+def _own_token_path() -> Path:
+    return paths.run_root() / "ray_token"
+
+
+def _users_token() -> Path:
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if given and Path(given) != _own_token_path():
+        return Path(given)
+    return Path.home() / ".ray" / "auth_token"
+
+
+def _use_own_token() -> None:
+    """Our own Ray asks for the token that was written beside its ledger."""
+    if _own_token_path().exists():
+        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_own_token_path()))
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
