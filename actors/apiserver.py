@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from cluster.metrics.apiserver import ApiServerMetrics
+
 from actors import paths
 from actors.component import Component
 from actors.credentials import CredentialFiles
@@ -15,7 +17,6 @@ from actors.etcd import client_address
 from cluster.api.meta import SystemClock
 from cluster.apiserver import ApiServer, ApiServerConfig
 from cluster.etcd import EtcdStore, EtcdTls, SqliteStore, Store
-from cluster.metrics.apiserver import ApiServerMetrics
 from cluster.metrics.etcd import StoreMetrics
 
 ETCD_WAIT_SECONDS = 30.0

@@ -115,9 +115,7 @@ class Component:
         try:
             uvloop.run(self._main())
         except BaseException:  # noqa: BLE001 - the process ends either way; this is its last word
-            self._log.error(
-                "failed", extra={"fields": {"error": traceback.format_exc(limit=-8)}}
-            )
+            self._log.error("failed", extra={"fields": {"error": traceback.format_exc(limit=-8)}})
             logging.shutdown()
             os._exit(EXIT_FAILED)
 

@@ -23,7 +23,8 @@ MIN_VERSION, MAX_VERSION = 28, 37
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfiguration:
-    """One cluster. Times in seconds; CIDRs may be '' = chosen so that they are free on the hosts."""
+    """One cluster. Times in seconds; CIDRs may be '' = chosen so that they are free on the
+    hosts."""
 
     name: str = "kubestage"
     nodes: int = 20
@@ -94,7 +95,7 @@ def from_dict(document: dict[str, Any]) -> ClusterConfiguration:
         raise UserError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(names))}")
     settings: dict[str, Any] = {}
     for key, value in body.items():
-        wanted = type(names[key].default) if not key == "nodeLabels" else dict
+        wanted = type(names[key].default) if key != "nodeLabels" else dict
         if wanted is float and isinstance(value, int):
             value = float(value)
         if not isinstance(value, wanted) or isinstance(value, bool):

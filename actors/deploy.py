@@ -30,7 +30,8 @@ COMPONENTS: dict[str, type[Component]] = {
 
 
 def create(context: Context) -> Any:
-    """The actor of `context`, made if it is not there: detached, restarted for ever, on its host."""
+    """The actor of `context`, made if it is not there: detached, restarted for ever, on its
+    host."""
     placement = NodeAffinitySchedulingStrategy(context.host.host.ray_node_id, soft=False)
     actor = ray.remote(COMPONENTS[context.component])
     return actor.options(

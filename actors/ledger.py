@@ -82,7 +82,9 @@ def require(name: str) -> Ledger:
     if found is not None:
         return found
     here = ", ".join(paths.clusters_here()) or "none"
-    raise UserError(f"no cluster {name!r} on this machine (clusters here: {here}); try `kubestage up`")
+    raise UserError(
+        f"no cluster {name!r} on this machine (clusters here: {here}); try `kubestage up`"
+    )
 
 
 def process_start(pid: int) -> float | None:

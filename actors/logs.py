@@ -14,12 +14,18 @@ POLL_SECONDS = 0.5
 
 
 def find_instance(name: str, component: str, index: int = 0) -> str:
-    """`kube-scheduler` or `kubelet-1` for what the user typed. Raises UserError with the choices."""
+    """`kube-scheduler` or `kubelet-1` for what the user typed. Raises UserError with the
+    choices."""
     entry = ledger.require(name)
     if not rayhost.connect_existing(entry.configuration.ray_address):
         raise UserError("Ray does not answer: `kubestage down` removes what is left")
     known = [n.partition("/")[2] for n in deploy.names(name)]
-    for candidate in (component, f"{component}-{index}", f"kube-{component}", f"kube-{component}-{index}"):
+    for candidate in (
+        component,
+        f"{component}-{index}",
+        f"kube-{component}",
+        f"kube-{component}-{index}",
+    ):
         if candidate in known:
             return candidate
     raise UserError(f"no component {component!r}; there are: {', '.join(known) or 'none'}")

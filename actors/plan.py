@@ -100,11 +100,11 @@ def plan_cluster(configuration: ClusterConfiguration, hosts: list[Host]) -> Clus
     service_net = ipaddress.IPv4Network(configuration.service_cidr)
     if configuration.nodes + 256 > node_net.num_addresses - 2:
         raise UserError(f"node-cidr {node_net} is too small for {configuration.nodes} nodes")
-    nodes = [
-        NodePlan(f"node-{i}", str(node_net[256 + i])) for i in range(configuration.nodes)
-    ]
+    nodes = [NodePlan(f"node-{i}", str(node_net[256 + i])) for i in range(configuration.nodes)]
     host_plans = tuple(
-        HostPlan(h, host, str(node_net[1 + h]), str(node_net[129 + h]), tuple(nodes[h :: len(hosts)]))
+        HostPlan(
+            h, host, str(node_net[1 + h]), str(node_net[129 + h]), tuple(nodes[h :: len(hosts)])
+        )
         for h, host in enumerate(hosts)
     )
     return ClusterPlan(

@@ -180,7 +180,7 @@ def _init(address: str) -> None:
             logging_level=logging.CRITICAL,
             configure_logging=True,
         )
-    except Exception as error:  # noqa: BLE001 - Ray raises many kinds; all mean: not reachable
+    except Exception as error:
         text = str(error).strip().splitlines()
         reason = text[0] if text else type(error).__name__
         raise UserError(f"Ray at {address} does not answer: {reason}") from error

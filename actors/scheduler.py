@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import uuid
 
+from cluster.metrics.scheduler import SchedulerMetrics
+
 from actors.clients import client_of
 from actors.component import Component
 from cluster.api.meta import SystemClock
 from cluster.client import Client, EventRecorder
 from cluster.metrics.client import ClientMetrics
-from cluster.metrics.scheduler import SchedulerMetrics
 from cluster.scheduler import Scheduler, SchedulerConfig
 
 

@@ -1,7 +1,8 @@
 """`kubestage up`: from settings to a ready cluster. Idempotent: a second call joins what is there.
 
 Order: refuse what cannot work, write the ledger, join or start Ray, plan, certificates, create all
-actors at once (each waits for the API by itself), then wait until a pod could run and resolve names.
+actors at once (each waits for the API by itself), then wait until a pod could run and resolve
+names.
 """
 
 from __future__ import annotations

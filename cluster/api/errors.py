@@ -1,7 +1,8 @@
 """Errors of the Kubernetes API: one tree that mirrors the reasons of metav1.Status.
 
-Plays k8s.io/apimachinery/pkg/api/errors and .../util/validation/field. What a caller does about an error is
-its class: `Conflict` read again, `Expired` list again, `TooManyRequests`/`ServiceUnavailable` retry, `Invalid` give up.
+Plays k8s.io/apimachinery/pkg/api/errors and .../util/validation/field. What a caller does about an
+error is its class: `Conflict` read again, `Expired` list again,
+`TooManyRequests`/`ServiceUnavailable` retry, `Invalid` give up.
 """
 
 from __future__ import annotations
@@ -112,7 +113,9 @@ class TooManyRequests(StatusError):
     def __init__(
         self, message: str, *, retry_after_seconds: int = 1, details: dict[str, Any] | None = None
     ) -> None:
-        super().__init__(message, details={"retryAfterSeconds": retry_after_seconds, **(details or {})})
+        super().__init__(
+            message, details={"retryAfterSeconds": retry_after_seconds, **(details or {})}
+        )
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -129,7 +132,8 @@ class Timeout(StatusError):
 
 
 class NotEmulated(StatusError):
-    """Kubernetes has it, this emulator does not (yet): refused by name, never ignored in silence."""
+    """Kubernetes has it, this emulator does not (yet): refused by name, never ignored in
+    silence."""
 
     code, reason = 501, "NotImplemented"
 
@@ -137,19 +141,29 @@ class NotEmulated(StatusError):
         super().__init__(f"kubestage does not emulate {what} yet")
 
 
-_BY_REASON: dict[str, type[StatusError]] = {
-    c.reason: c
-    for c in (
-        BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, NotAcceptable, AlreadyExists,
-        Conflict, Gone, Expired, RequestEntityTooLarge, UnsupportedMediaType, Invalid, TooManyRequests,
-        InternalError, ServiceUnavailable, Timeout,
-    )
-}  # fmt: skip
+_KINDS: tuple[type[StatusError], ...] = (
+    BadRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    NotAcceptable,
+    AlreadyExists,
+    Conflict,
+    Gone,
+    Expired,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+    Invalid,
+    TooManyRequests,
+    InternalError,
+    ServiceUnavailable,
+    Timeout,
+)
+_BY_REASON: dict[str, type[StatusError]] = {c.reason: c for c in _KINDS}
 _BY_CODE: dict[int, type[StatusError]] = {
-    400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 405: MethodNotAllowed, 409: Conflict,
-    410: Expired, 413: RequestEntityTooLarge, 415: UnsupportedMediaType, 422: Invalid, 429: TooManyRequests,
-    503: ServiceUnavailable, 504: Timeout,
-}  # fmt: skip
+    c.code: c for c in _KINDS if c not in (AlreadyExists, Gone)
+}
 
 
 def from_status(code: int, status: Status | None, fallback: str = "") -> StatusError:
@@ -180,7 +194,12 @@ class FieldError:
     def body(self) -> str:
         """The message without the field path."""
         label = _LABELS[self.type]
-        if self.type in ("FieldValueRequired", "FieldValueForbidden", "FieldValueTooLong", "InternalError"):
+        if self.type in (
+            "FieldValueRequired",
+            "FieldValueForbidden",
+            "FieldValueTooLong",
+            "InternalError",
+        ):
             return f"{label}: {self.detail}" if self.detail else label
         shown = go_value(self.value)
         return f"{label}: {shown}: {self.detail}" if self.detail else f"{label}: {shown}"

@@ -1,7 +1,8 @@
 """Words that every room shares: names of resources, object keys, times.
 
-Plays the small parts of k8s.io/apimachinery/pkg/apis/meta/v1. Objects themselves stay plain JSON dicts:
-they are decoded and encoded thousands of times a second, and a dict costs a tenth of a class here.
+Plays the small parts of k8s.io/apimachinery/pkg/apis/meta/v1. Objects themselves stay plain JSON
+dicts: they are decoded and encoded thousands of times a second, and a dict costs a tenth of a class
+here.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def controller_of(obj: Object) -> Object | None:
 
 
 class Clock(Protocol):
-    """Time as an argument. Seconds; `now` since the Unix epoch, `monotonic` since any fixed instant."""
+    """Time as an argument. Seconds; `now` since the Unix epoch, `monotonic` since any fixed
+    instant."""
 
     def now(self) -> float: ...
 

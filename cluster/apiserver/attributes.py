@@ -1,4 +1,5 @@
-"""What one request is and who sends it: the values that authn, authz, admission and verbs pass along.
+"""What one request is and who sends it: the values that authn, authz, admission and verbs pass
+along.
 
 Plays k8s.io/apiserver/pkg/authentication/user.Info, pkg/authorization/authorizer.Attributes,
 pkg/admission.Attributes and the read side of pkg/registry that plugins need.
@@ -27,8 +28,8 @@ class UserInfo:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What authorization decides over. `verb` is lower case (get, list, watch, create, update, patch, delete,
-    deletecollection, or an HTTP method for a non-resource path)."""
+    """What authorization decides over. `verb` is lower case (get, list, watch, create, update,
+    patch, delete, deletecollection, or an HTTP method for a non-resource path)."""
 
     user: UserInfo
     verb: str
@@ -72,15 +73,16 @@ class AdmissionRequest:
 
 
 class Registry(Protocol):
-    """The API server's own read access to stored objects, from memory. Objects returned are shared: never
-    change one. `version` of a GVR is ignored."""
+    """The API server's own read access to stored objects, from memory. Objects returned are shared:
+    never change one. `version` of a GVR is ignored."""
 
     def get(self, gvr: GVR, namespace: str, name: str) -> Object | None: ...
 
     def list(self, gvr: GVR, namespace: str = "") -> Iterable[Object]: ...
 
     def subscribe(self, gvr: GVR, handler: Callable[[Object | None, Object | None], None]) -> None:
-        """Call `handler(old, new)` for every object there is (old=None) and for every change, in order."""
+        """Call `handler(old, new)` for every object there is (old=None) and for every change, in
+        order."""
 
     async def create(self, gvr: GVR, namespace: str, obj: Object) -> Object:
         """Store as the system itself, past authn, authz and admission. Raises AlreadyExists."""
@@ -88,7 +90,8 @@ class Registry(Protocol):
     async def update(
         self, gvr: GVR, namespace: str, name: str, change: Callable[[Object], Object | None]
     ) -> Object:
-        """Read, change a copy (None: leave as it is), store; again on a conflict, at most 10 times."""
+        """Read, change a copy (None: leave as it is), store; again on a conflict, at most 10
+        times."""
 
 
 class AdmissionPlugin(Protocol):

@@ -1,7 +1,7 @@
 """Storage with etcd's semantics: revisions, compare-and-swap, watch, compaction.
 
-Plays etcd behind kube-apiserver. `store` is the interface, `sqlite` the embedded default, `grpc` a real etcd.
-Only the API server imports this room.
+Plays etcd behind kube-apiserver. `store` is the interface, `sqlite` the embedded default, `grpc` a
+real etcd. Only the API server imports this room.
 """
 
 from cluster.etcd.grpc import EtcdStore, EtcdTls

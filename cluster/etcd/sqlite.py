@@ -1,9 +1,9 @@
 """The embedded store: etcd's semantics on one SQLite file in WAL mode, with group commit.
 
-A writer thread takes everything that was submitted while the commit before was on its way to the disk, decides each
-compare-and-swap against an index in memory, and commits once. Nothing is acknowledged, and no watch sees it, before
-that commit. `kill -9` at any instant therefore loses nothing that was acknowledged. Readers use a connection of
-their own and see committed data only.
+A writer thread takes everything that was submitted while the commit before was on its way to the
+disk, decides each compare-and-swap against an index in memory, and commits once. Nothing is
+acknowledged, and no watch sees it, before that commit. `kill -9` at any instant therefore loses
+nothing that was acknowledged. Readers use a connection of their own and see committed data only.
 
 Unlike etcd: one member, no leases; each write is a revision of its own.
 """
@@ -97,7 +97,8 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, path: Path, clock: Clock, metrics: StoreMetrics) -> SqliteStore:
-        """Open or make the file at `path` (mode 0600). Raises StoreUnavailable if another process holds it."""
+        """Open or make the file at `path` (mode 0600). Raises StoreUnavailable if another process
+        holds it."""
         store = cls(path, clock, metrics)
         store._loop = asyncio.get_running_loop()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -263,7 +264,8 @@ class SqliteStore:
         self._next = first
 
     def _set_durability(self, durable: bool) -> None:
-        """FULL waits for the disk at each commit; NORMAL leaves that to the kernel (a lease's renewal)."""
+        """FULL waits for the disk at each commit; NORMAL leaves that to the kernel (a lease's
+        renewal)."""
         if durable != self._durable:
             self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
@@ -304,9 +306,11 @@ class SqliteStore:
 
     async def _replay(self, prefix: str, first: int, last: int) -> list[Event]:
         sql = (
-            "SELECT n.key, n.value, n.create_revision, n.revision, n.deleted, p.value, p.create_revision, p.revision "
+            "SELECT n.key, n.value, n.create_revision, n.revision, n.deleted, "
+            "p.value, p.create_revision, p.revision "
             "FROM log n LEFT JOIN log p ON p.revision = n.prev_revision "
-            "WHERE n.revision >= ? AND n.revision <= ? AND n.key >= ? AND n.key < ? ORDER BY n.revision"
+            "WHERE n.revision >= ? AND n.revision <= ? AND n.key >= ? AND n.key < ? "
+            "ORDER BY n.revision"
         )
         rows = await self._read_rows(sql, (first, last, prefix, _prefix_end(prefix)), 0)
         return [_event(row) for row in rows]
@@ -316,7 +320,8 @@ class SqliteStore:
         return self._revision
 
     async def _read_rows(self, sql: str, args: tuple[object, ...], limit: int) -> list[_Row]:
-        """Rows in the reader thread; with a limit, no more than are needed to find limit+1 that are not deleted."""
+        """Rows in the reader thread; with a limit, no more than are needed to find limit+1 that are
+        not deleted."""
 
         def read() -> list[_Row]:
             cursor = self._reader.execute(sql, args)
@@ -351,8 +356,8 @@ class SqliteStore:
         span = (self._compacted, upto)
         self._writer.execute("BEGIN")
         self._writer.execute(
-            "DELETE FROM log WHERE revision IN "
-            "(SELECT prev_revision FROM log WHERE revision > ? AND revision <= ? AND prev_revision > 0)",
+            "DELETE FROM log WHERE revision IN (SELECT prev_revision FROM log "
+            "WHERE revision > ? AND revision <= ? AND prev_revision > 0)",
             span,
         )
         self._writer.execute(
@@ -363,7 +368,8 @@ class SqliteStore:
         self._compacted = upto
 
     async def backup(self, path: Path) -> None:
-        """A consistent copy of the whole store as another SQLite file, mode 0600, while writes go on."""
+        """A consistent copy of the whole store as another SQLite file, mode 0600, while writes go
+        on."""
 
         def copy() -> None:
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

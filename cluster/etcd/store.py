@@ -1,8 +1,9 @@
 """The storage interface: what the API server asks of etcd, and nothing else.
 
-Plays the part of go.etcd.io/etcd that k8s.io/apiserver/pkg/storage/etcd3 uses: one revision for the whole store,
-compare-and-swap by mod revision, ranges in key order, watches from a revision, compaction. Two implementations are held
-to the same contract tests: `SqliteStore` (embedded, the default) and `EtcdStore` (a real etcd).
+Plays the part of go.etcd.io/etcd that k8s.io/apiserver/pkg/storage/etcd3 uses: one revision for the
+whole store, compare-and-swap by mod revision, ranges in key order, watches from a revision,
+compaction. Two implementations are held to the same contract tests: `SqliteStore` (embedded, the
+default) and `EtcdStore` (a real etcd).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 WATCH_BUFFER_REVISIONS = 100_000
-"""Committed changes a slow watch may lag behind; past that it ends with `WatchOverflow` (watch again)."""
+"""Committed changes a slow watch may lag behind; past that it ends with `WatchOverflow` (watch
+again)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,9 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One change. `value` None deletes. `expected` is the mod revision that must be current: 0 the key must not exist,
-    None anything goes. `durable=False` (node leases) may be lost by a power failure, not by a killed process."""
+    """One change. `value` None deletes. `expected` is the mod revision that must be current: 0 the
+    key must not exist, None anything goes. `durable=False` (node leases) may be lost by a power
+    failure, not by a killed process."""
 
     key: str
     value: bytes | None
@@ -39,7 +42,8 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One committed change. A DELETE's `kv` carries the revision of the deletion and no value; `prev` what was."""
+    """One committed change. A DELETE's `kv` carries the revision of the deletion and no value;
+    `prev` what was."""
 
     type: Literal["PUT", "DELETE"]
     kv: KeyValue
@@ -90,7 +94,8 @@ class CompareFailed(StoreError):
 
 
 class Watch(Protocol):
-    """Committed changes under one prefix: each item holds whole commits, in order, each change once."""
+    """Committed changes under one prefix: each item holds whole commits, in order, each change
+    once."""
 
     def __aiter__(self) -> AsyncIterator[list[Event]]: ...
 
@@ -101,9 +106,9 @@ class Store(Protocol):
     """See the module."""
 
     def write_nowait(self, write: Write) -> asyncio.Future[KeyValue]:
-        """Submit; all writes of one turn of the loop share a commit, in order. The future ends once the write is
-        durable, with the new KeyValue (of a delete: the deleted value at the deletion's revision), or raises
-        CompareFailed / StoreUnavailable."""
+        """Submit; all writes of one turn of the loop share a commit, in order. The future ends once
+        the write is durable, with the new KeyValue (of a delete: the deleted value at the
+        deletion's revision), or raises CompareFailed / StoreUnavailable."""
 
     async def write(self, write: Write) -> KeyValue: ...
 
@@ -112,11 +117,12 @@ class Store(Protocol):
     async def range(
         self, prefix: str, *, start_after: str = "", limit: int = 0, revision: int = 0
     ) -> RangeResult:
-        """Keys that start with `prefix` and sort after `start_after`; `limit` 0 is all, `revision` 0 is now.
-        Raises Compacted, FutureRevision."""
+        """Keys that start with `prefix` and sort after `start_after`; `limit` 0 is all, `revision`
+        0 is now. Raises Compacted, FutureRevision."""
 
     async def watch(self, prefix: str, start_revision: int) -> Watch:
-        """Changes from `start_revision` on, itself included. Raises Compacted when iterated or at once."""
+        """Changes from `start_revision` on, itself included. Raises Compacted when iterated or at
+        once."""
 
     async def current_revision(self) -> int: ...
 

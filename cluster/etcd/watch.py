@@ -1,6 +1,7 @@
 """Fan-out of committed changes to the watches of one process; both stores use it.
 
-A watch never blocks a commit: its backlog is bounded (`WATCH_BUFFER_REVISIONS`), and one that falls behind ends.
+A watch never blocks a commit: its backlog is bounded (`WATCH_BUFFER_REVISIONS`), and one that falls
+behind ends.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class HubWatch:
         self._wake = asyncio.Event()
 
     def preload(self, events: list[Event]) -> None:
-        """History that comes before everything published since the subscription; overlaps are dropped later."""
+        """History that comes before everything published since the subscription; overlaps are
+        dropped later."""
         if events:
             self._batches.insert(0, events)
             self._wake.set()
@@ -79,7 +81,8 @@ class HubWatch:
 
 
 class WatchHub:
-    """Subscribers by prefix. Prefixes that end in '/' are found by the key's own parts, not one by one."""
+    """Subscribers by prefix. Prefixes that end in '/' are found by the key's own parts, not one by
+    one."""
 
     def __init__(self) -> None:
         self._by_prefix: dict[str, list[HubWatch]] = {}

@@ -38,7 +38,8 @@ class NetworkRequest:
 
 @dataclass(frozen=True, slots=True)
 class NetworkResult:
-    """What ADD gave. `netns_path` is '' when there is no kernel namespace (network none, host network)."""
+    """What ADD gave. `netns_path` is '' when there is no kernel namespace (network none, host
+    network)."""
 
     sandbox_id: str
     ip: str
@@ -49,8 +50,9 @@ class NetworkResult:
 
 @dataclass(frozen=True, slots=True)
 class ExecSpec:
-    """A command to run for real inside a pod. `binds` maps a path in the pod to one on the host; the last item
-    of each value says read-only. `root_dir` is the pod's private writable directory on the host."""
+    """A command to run for real inside a pod. `binds` maps a path in the pod to one on the host;
+    the last item of each value says read-only. `root_dir` is the pod's private writable directory
+    on the host."""
 
     argv: Sequence[str]
     netns_path: str
@@ -65,8 +67,8 @@ class ExecSpec:
 
 
 class ExecProcess(Protocol):
-    """A running command. File descriptors are non-blocking, -1 where there is none; with a tty stdin and stdout
-    are the terminal's one descriptor and there is no stderr."""
+    """A running command. File descriptors are non-blocking, -1 where there is none; with a tty
+    stdin and stdout are the terminal's one descriptor and there is no stderr."""
 
     stdin_fd: int
     stdout_fd: int
@@ -93,8 +95,8 @@ class PodNetwork(Protocol):
         """Every sandbox that has a network on this host, as the ledger says (after a restart)."""
 
     def listen(self, result: NetworkResult, kind: socket.SocketKind, port: int) -> socket.socket:
-        """A bound, non-blocking socket inside the pod's namespace (0.0.0.0:port; listening if a stream).
-        Raises OSError. Raises NetworkError where there is no namespace."""
+        """A bound, non-blocking socket inside the pod's namespace (0.0.0.0:port; listening if a
+        stream). Raises OSError. Raises NetworkError where there is no namespace."""
 
     async def run(self, spec: ExecSpec) -> ExecProcess:
         """Run a command in the pod's namespaces. Raises NetworkError where that cannot be done."""

@@ -192,7 +192,7 @@ def test_a_compacted_revision_is_gone_and_the_present_is_not(open_store: OpenSto
             with pytest.raises(Compacted):
                 async for _ in await store.watch(prefix, first.mod_revision):
                     pass
-            assert [kv for kv in (await store.range(prefix)).kvs] == [second]
+            assert (await store.range(prefix)).kvs == [second]
 
     run(work())
 
