@@ -36,9 +36,9 @@ class ClusterConfiguration:
     kubernetes_version: str = "1.37"
     kubeconfig: str = ""
     ray_address: str = "auto"
-    pod_cidr: str = "10.244.0.0/16"
-    service_cidr: str = "10.96.0.0/16"
-    node_cidr: str = "172.30.0.0/16"
+    pod_cidr: str = ""
+    service_cidr: str = ""
+    node_cidr: str = ""
     cluster_domain: str = "cluster.local"
     node_monitor_grace_seconds: float = 40.0
     lease_renew_seconds: float = 10.0
@@ -64,7 +64,7 @@ class ClusterConfiguration:
             )
         for setting in ("pod_cidr", "service_cidr", "node_cidr"):
             try:
-                ipaddress.IPv4Network(getattr(self, setting))
+                ipaddress.IPv4Network(getattr(self, setting) or "10.0.0.0/8")
             except ValueError as error:
                 raise UserError(f"{setting.replace('_', '-')}: {error}") from error
 

@@ -21,7 +21,7 @@ def fabric_config(plan: ClusterPlan, host: HostPlan) -> FabricConfig:
     settings = plan.configuration
     return FabricConfig(
         cluster=plan.name,
-        state_dir=str(paths.host_run_dir(plan.name, host.host.underlay_ip)),
+        state_dir=paths.host_run_dir(plan.name, host.host.underlay_ip),
         pod_cidr=settings.pod_cidr,
         service_cidr=settings.service_cidr,
         node_cidr=settings.node_cidr,
@@ -31,9 +31,10 @@ def fabric_config(plan: ClusterPlan, host: HostPlan) -> FabricConfig:
     )
 
 
-def open_fabric(plan: ClusterPlan, host: HostPlan) -> Fabric:
-    """The host's fabric, made if need be, with the addresses of its nodes and its DNS server."""
-    fabric = Fabric.ensure(fabric_config(plan, host))
+def open_fabric(plan: ClusterPlan, host: HostPlan, owner: str) -> Fabric:
+    """The host's fabric, made if need be, with the addresses of its nodes and its DNS server.
+    `owner` names the ledger of whoever opens it."""
+    fabric = Fabric.ensure(fabric_config(plan, host), owner)
     fabric.set_node_addresses([host.dns_address, *(node.address for node in host.nodes)])
     return fabric
 

@@ -21,6 +21,7 @@ import ray
 
 from actors import ledger as ledgers
 from actors import rayhost
+from actors.addresses import host_networks, with_free_ranges
 from actors.configuration import ClusterConfiguration
 from actors.context import Context, Credential
 from actors.errors import UserError
@@ -45,12 +46,13 @@ class Raised:
 def up(settings: ClusterConfiguration, note: Note) -> Raised:
     """Raise the cluster, or find it raised. Raises UserError."""
     began = time.monotonic()
-    existing = ledgers.read(settings.name)
-    if existing is None:
+    ledger = ledgers.read(settings.name)
+    if ledger is None:
         refuse_impossible(settings)
+        ledger = ledgers.begin(with_free_ranges(settings, host_networks()))
     else:
-        _refuse_other_settings(existing, settings)
-    ledger = existing or ledgers.begin(settings)
+        _refuse_other_settings(ledger, settings)
+    settings = ledger.configuration
     started_ray = rayhost.connect(settings.ray_address, note)
     plan = plan_cluster(settings, _hosts())
     ledger = dataclasses.replace(ledger, hosts=tuple(h.host.underlay_ip for h in plan.hosts))
@@ -92,7 +94,7 @@ def _refuse_other_settings(existing: Ledger, settings: ClusterConfiguration) -> 
     different = [
         f"{key} is {ours[key]!r}, not {wanted[key]!r}"
         for key in wanted
-        if ours.get(key) != wanted[key] and key not in ("kubeconfig", "readyTimeoutSeconds")
+        if wanted[key] not in ("", ours.get(key)) and key != "readyTimeoutSeconds"
     ]
     if different:
         raise UserError(
