@@ -31,7 +31,8 @@ from netlab.namespaces import (
     is_namespace,
     mount_private_tmpfs,
 )
-from netlab.netlink import NETFILTER, NetlinkSocket
+from netlab.netlink import NetlinkSocket
+from netlab.nft import NftSocket
 from netlab.peers import plan_peers
 from netlab.values import (
     Attachment,
@@ -78,10 +79,9 @@ class Fabric:
         self._ipv6 = Path("/proc/sys/net/ipv6").exists()
         with thread.inside(self._fd):
             self._route = NetlinkSocket()
-            self._nft = NetlinkSocket(NETFILTER)
+            self._nft = NftSocket()
             self._node_addresses = set(_addresses(self._route))
-        self._nft.enlarge()
-        self._host_ports = HostPorts(self._nft)
+        self._host_ports = HostPorts(self._nft, config)
 
     @classmethod
     def ensure(cls, config: FabricConfig, owner: str = "main") -> Fabric:

@@ -16,6 +16,8 @@ from netlab.namespaces import NamespaceThread, is_namespace, unmount
 from netlab.netlink import NetlinkSocket
 
 _ENODEV = 19
+_STALLED_SECONDS = 1.0
+"""Without a link freed for so long, somebody (a process, a socket) holds the namespaces that are left."""
 
 
 def sweep(state_dir: Path, wait_seconds: float = 30.0) -> None:
@@ -66,10 +68,15 @@ def _delete_uplinks(state_dir: Path) -> None:
 def _wait_empty(thread: NamespaceThread, fabric_fd: int, wait_seconds: float) -> None:
     """Until no pod's link is left in the fabric. Links that stay (a process holds their namespace) are deleted."""
     deadline = time.monotonic() + wait_seconds
+    before, progress = 0, time.monotonic()
     with thread.inside(fabric_fd):
         netlink = NetlinkSocket()
     try:
         while (left := _pod_links(netlink)) and time.monotonic() < deadline:
+            if len(left) != before:
+                before, progress = len(left), time.monotonic()
+            elif time.monotonic() - progress > _STALLED_SECONDS:
+                break
             time.sleep(0.01)
         netlink.send_all([links.delete_link(i) for i in left], frozenset((_ENODEV,)))
     finally:
