@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ from netlab.values import NetlabError
 
 TABLE = "kube-proxy"
 _SERVICES, _NODE_PORTS, _VERDICTS, _ENDPOINTS = "services", "node-ports", "verdicts", "endpoints"
-_ENOENT = 2
+_NUMBER = MASQUERADE - 1
 MAX_ENDPOINTS = 65_536
 Endpoint = tuple[str, int]
 
@@ -168,9 +169,9 @@ class Dataplane:
                 removed.append(nft.element(key))
             if new is not None:
                 added.append(nft.element(key, nft.plain(_pack_endpoint(new))))
-        gone = set(before) - set(after)
-        if gone and entry.server.affinity_seconds:
-            batch.forget += self._remembered(entry, {_pack_endpoint(e) for e in gone})
+        changed = {i for i, e in enumerate(before) if i >= len(after) or after[i] != e}
+        if changed and entry.server.affinity_seconds:
+            batch.forget += self._remembered(entry, changed)
         entry.endpoints = after
 
     def _set_verdict(self, batch: _Batch, entry: _Entry) -> None:
@@ -195,7 +196,7 @@ class Dataplane:
             batch.chains += _pick_chain(chain, count, seconds)
         entry.verdict = chain
 
-    def _remembered(self, entry: _Entry, gone: set[bytes]) -> list[bytes]:
+    def _remembered(self, entry: _Entry, gone: set[int]) -> list[bytes]:
         """Clients that stick to endpoints which are no more."""
         name = f"sticky-{entry.server.affinity_seconds}"
         if name not in self._chains:
@@ -204,11 +205,9 @@ class Dataplane:
         found = []
         for payload in self._nft.elements(TABLE, name):
             for key, data in _element_pairs(payload):
-                if key[:4] == number and data in gone:
-                    found.append(key)
-        return [
-            m for m in nft.delete_elements(TABLE, name, [nft.element(key) for key in found])
-        ]
+                if key[:4] == number and int.from_bytes(data, sys.byteorder) in gone:
+                    found.append(nft.element(key))
+        return nft.delete_elements(TABLE, name, found)
 
     def _messages(self, batch: _Batch) -> list[bytes]:
         messages = list(batch.chains)
@@ -312,7 +311,8 @@ def _table(service_cidr: str) -> list[bytes]:
         nft.load_address_type(nft.R0),
         nft.compare(nft.R0, struct.pack("=I", nft.LOCAL_ADDRESS)),
     )
-    take = (nft.set_mark(nft.R0), nft.mask(nft.R0, MASQUERADE - 1), nft.lookup(_VERDICTS, nft.R0, 0))
+    number = (nft.load_mark(nft.R0), nft.mask(nft.R0, _NUMBER))
+    take = (nft.set_mark(nft.R0), *number, nft.lookup(_VERDICTS, nft.R0, 0))
     jump = nft.go(nft.JUMP, "services")
     address = (nft.IPV4, nft.PROTOCOL, nft.PORT)
     return [
@@ -360,7 +360,7 @@ def _affinity_map(seconds: int) -> bytes:
         TABLE,
         f"sticky-{seconds}",
         (nft.MARK, nft.IPV4),
-        (nft.IPV4, nft.PORT),
+        (nft.MARK,),
         flags=nft.TIMEOUT | nft.EVAL,
         size=262_144,
     )
@@ -368,17 +368,22 @@ def _affinity_map(seconds: int) -> bytes:
 
 def _pick_chain(chain: str, count: int, seconds: int) -> list[bytes]:
     """Choose one of `count` endpoints of the service whose number is in the mark, and go there."""
-    number = (nft.load_mark(nft.R0), nft.mask(nft.R0, MASQUERADE - 1))
-    pick = (*number, nft.random(nft.R1, count), nft.lookup(_ENDPOINTS, nft.R0, nft.R2))
-    arrive = nft.dnat(nft.R2, nft.R3)
+    number = (nft.load_mark(nft.R0), nft.mask(nft.R0, _NUMBER))
     if not seconds:
-        return [nft.add_chain(TABLE, chain), nft.add_rule(TABLE, chain, *pick, arrive)]
+        pick = (*number, nft.random(nft.R1, count), nft.lookup(_ENDPOINTS, nft.R0, nft.R2))
+        rule = nft.add_rule(TABLE, chain, *pick, nft.dnat(nft.R2, nft.R3))
+        return [nft.add_chain(TABLE, chain), rule]
     name = f"sticky-{seconds}"
-    client = nft.load_source(nft.R1)
-    keep = nft.remember(name, nft.R0, nft.R2, seconds)
-    known = (*number, client, nft.lookup(name, nft.R0, nft.R2), keep, arrive)
+    client = (*number, nft.load_source(nft.R1), nft.load_mark(nft.R3), nft.mask(nft.R3, _NUMBER))
+    arrive = (
+        nft.remember(name, nft.R0, nft.R4, seconds),
+        nft.lookup(_ENDPOINTS, nft.R3, nft.R3),
+        nft.dnat(nft.R3, nft.R4),
+    )
+    # By way of the conntrack mark: nft 1.0 cannot list a rule that writes to a map what it read from one.
+    known = (nft.lookup(name, nft.R0, nft.R4), nft.set_ct_mark(nft.R4), nft.load_ct(nft.R4, 3))
     return [
         nft.add_chain(TABLE, chain),
-        nft.add_rule(TABLE, chain, *known),
-        nft.add_rule(TABLE, chain, *pick, client, keep, arrive),
+        nft.add_rule(TABLE, chain, *client, *known, *arrive),
+        nft.add_rule(TABLE, chain, *client, nft.random(nft.R4, count), *arrive),
     ]

@@ -131,6 +131,8 @@ def _fabric_messages(config: FabricConfig) -> list[bytes]:
         links.route(f"{config.host_address}/32", UPLINK),
         links.neighbour(UPLINK, config.host_address, host_mac(config.host_address)),
         links.route("", UPLINK, via=config.host_address),
+        links.unreachable(config.pod_cidr),
+        links.unreachable(config.node_cidr),
     ]
 
 

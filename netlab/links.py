@@ -142,6 +142,18 @@ def route(
     return message(DELROUTE if delete else NEWROUTE, 0 if delete else CREATE | REPLACE, *parts)
 
 
+def unreachable(cidr: str) -> bytes:
+    """Refuse what no better route leads to."""
+    ip, _, prefix = cidr.partition("/")
+    return message(
+        NEWROUTE,
+        CREATE | REPLACE,
+        struct.pack("=BBBBBBBBI", 2, int(prefix), 0, 0, _MAIN, _STATIC, 0, 7, 0),
+        attribute(1, socket.inet_aton(ip)),
+        u32(6, 4096),
+    )
+
+
 def neighbour(index: int, ip: str, mac: bytes, *, delete: bool = False) -> bytes:
     """A permanent ARP entry."""
     return message(

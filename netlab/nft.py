@@ -39,7 +39,7 @@ IPV4, PROTOCOL, PORT, MARK, INTEGER, VERDICT = 7, 12, 13, 19, 4, 0xFFFFFF00
 CT_NEW, CT_DNAT, LOCAL_ADDRESS = 8, 32, 2
 EQUAL, NOT_EQUAL = 0, 1
 _WIDTH = {IPV4: 4, PROTOCOL: 4, PORT: 4, MARK: 4, INTEGER: 4, VERDICT: 4}
-R0, R1, R2, R3 = 8, 9, 10, 11
+R0, R1, R2, R3, R4 = 8, 9, 10, 11, 12
 """Registers of four bytes each."""
 
 
@@ -200,8 +200,12 @@ def set_mark(register: int) -> bytes:
 
 
 def load_ct(register: int, key: int) -> bytes:
-    """Conntrack: key 0 is the state bits, 2 the status bits."""
+    """Conntrack: key 0 is the state bits, 2 the status bits, 3 the mark."""
     return _expression("ct", be32(1, register), be32(2, key))
+
+
+def set_ct_mark(register: int) -> bytes:
+    return _expression("ct", be32(2, 3), be32(4, register))
 
 
 def load_address_type(register: int) -> bytes:
