@@ -1,0 +1,451 @@
+"""The scheduler: from the informers' changes to bindings.
+
+Plays pkg/scheduler (scheduler.go, eventhandlers.go, schedule_one.go). `handle_pods`, `handle_nodes`
+and `schedule_run` decide and are synchronous; `run` is the shell. A pod is assumed on its node
+before its binding is sent and forgotten if the API server refuses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from cluster.api.errors import NotFound, StatusError
+from cluster.api.meta import (
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    Clock,
+    Object,
+    object_key,
+)
+from cluster.client import Change, Client, EventRecorder, InformerFactory
+from cluster.metrics.scheduler import SchedulerMetrics
+from cluster.scheduler.cache import Cache, PodInfo
+from cluster.scheduler.config import SchedulerConfig
+from cluster.scheduler.events import ClusterEvent, node_events
+from cluster.scheduler.framework import NO_NODES, Diagnosis, PostFilterResult, Status
+from cluster.scheduler.profile import Profile, Run
+from cluster.scheduler.registry import Handle, build_profile
+from cluster.scheduler.scheduling_queue import QueuedPod, SchedulingQueue
+from cluster.scheduler.shape import Shape, Shapes
+from cluster.scheduler.status import PodStatusWriter
+
+log = logging.getLogger(__name__)
+
+POD_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
+FLUSH_UNSCHEDULABLE_SECONDS = 30.0
+UNSCHEDULABLE, SCHEDULER_ERROR = "Unschedulable", "SchedulerError"
+
+
+class Scheduler:
+    """One a cluster (or a name of scheduler)."""
+
+    def __init__(
+        self,
+        client: Client,
+        config: SchedulerConfig,
+        clock: Clock,
+        rng: random.Random,
+        recorder: EventRecorder,
+        metrics: SchedulerMetrics,
+        informers: InformerFactory | None = None,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._rng = rng
+        self._metrics = metrics
+        self._own_informers = informers is None
+        self._informers = informers or InformerFactory(client, clock=clock, rng=rng)
+        self.cache = Cache(Shapes(), assumed_seconds=config.assumed_seconds)
+        self._budgets = self._informers.informer(PODDISRUPTIONBUDGETS)
+        self._status = PodStatusWriter(client, recorder, clock)
+        handle = Handle(client, self.cache, rng, self._listed, self._run_of)
+        self.profiles: dict[str, Profile] = {
+            p.scheduler_name: build_profile(p, handle) for p in config.profiles
+        }
+        self.queue = SchedulingQueue(
+            self.profiles,
+            initial_backoff_seconds=config.initial_backoff_seconds,
+            max_backoff_seconds=config.max_backoff_seconds,
+            incoming=self._count_incoming,
+        )
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._binding = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        metrics.watch_queue(self.queue.pending)
+        metrics.watch_cache(
+            {
+                "nodes": lambda: self.cache.nodes.count,
+                "pods": lambda: len(self.cache.pods),
+                "assumed_pods": lambda: len([*self.cache.assumed]),
+            }
+        )
+
+    # The shell
+
+    async def run(self) -> None:
+        """Schedule until cancelled."""
+        self._informers.informer(NODES).add_handler_batch(self.handle_nodes)
+        pods = self._informers.informer(PODS, field_selector=POD_SELECTOR)
+        pods.add_handler_batch(self.handle_pods)
+        if self._own_informers:
+            self._informers.start()
+        flusher = asyncio.ensure_future(self._flush_for_ever())
+        try:
+            await self._informers.wait_synced()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self.queue.has_ready and self._binding < self._config.max_binding:
+                    self.schedule_run()
+                    await asyncio.sleep(0)
+                self._arm()
+        finally:
+            flusher.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            for task in self._tasks:
+                task.cancel()
+            if self._own_informers:
+                await self._informers.stop()
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_UNSCHEDULABLE_SECONDS)
+            now = self._clock.monotonic()
+            self.queue.flush_unschedulable(now)
+            for pod in self.cache.expire(now):
+                log.warning("assumed pod %s expired: its binding was never seen", pod.key)
+            self._wake.set()
+
+    def _arm(self) -> None:
+        """Wake when the next back-off is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.queue.next_due()
+        if due is not None:
+            delay = max(0.0, due - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.queue.flush(self._clock.monotonic() + 0.001)
+        self._wake.set()
+
+    # Changes in
+
+    def handle_nodes(self, changes: Sequence[Change]) -> None:
+        events: list[ClusterEvent] = []
+        for old, new in changes:
+            if new is not None:
+                self.cache.nodes.set_node(new)
+            elif old is not None:
+                self.cache.nodes.remove_node(old["metadata"]["name"])
+            events.extend(node_events(old, new))
+        self._happened(events)
+
+    def handle_pods(self, changes: Sequence[Change]) -> None:
+        events: list[ClusterEvent] = []
+        now = self._clock.monotonic()
+        for old, new in changes:
+            if new is None or _terminal(new):
+                gone = old if new is None else new
+                if gone is not None:
+                    self._pod_gone(gone, events)
+            elif new["spec"].get("nodeName"):
+                self._pod_assigned(old, new, events)
+            else:
+                self._pod_waiting(old, new, now)
+        self._happened(events)
+
+    def _pod_gone(self, obj: Object, events: list[ClusterEvent]) -> None:
+        key = object_key(obj)
+        known = self.cache.remove_pod(key)
+        if known is not None:
+            events.append(ClusterEvent("AssignedPod", "Delete", obj, None))
+        else:
+            self.queue.delete(key)
+
+    def _pod_assigned(self, old: Object | None, new: Object, events: list[ClusterEvent]) -> None:
+        if old is not None and old["spec"].get("nodeName"):
+            if _same_demand(old, new):
+                self.cache.touch_pod(new)
+                return
+            self.cache.set_pod(new)
+            events.append(ClusterEvent("AssignedPod", "Update", old, new))
+            return
+        self.queue.delete(object_key(new))
+        self.cache.set_pod(new)
+        events.append(ClusterEvent("AssignedPod", "Add", None, new))
+
+    def _pod_waiting(self, old: Object | None, new: Object, now: float) -> None:
+        if (new["spec"].get("schedulerName") or "default-scheduler") not in self.profiles:
+            return
+        key = object_key(new)
+        if self.cache.is_assumed(key):
+            if self.cache.pods[key].uid == new["metadata"].get("uid", ""):
+                return
+            self.cache.remove_pod(key)
+        info = self.cache.info(new)
+        if old is None or self.queue.get(key) is None:
+            self.queue.add(info, now)
+        else:
+            self.queue.update(info, now, status_only=_same_demand(old, new))
+
+    def _happened(self, events: Sequence[ClusterEvent]) -> None:
+        if events:
+            self.queue.move(events, self._clock.monotonic())
+        self._wake.set()
+
+    # Decisions
+
+    def schedule_run(self) -> int:
+        """Take the next pods of one shape and place each. Returns how many were taken."""
+        started = self._clock.monotonic()
+        taken = self.queue.pop_run(self._config.run_pods, started)
+        waiting = [q for q in taken if not self._skips(q)]
+        if not waiting:
+            return len(taken)
+        profile = self.profiles[waiting[0].pod.shape.scheduler_name]
+        if self.cache.nodes.count == 0:
+            for queued in waiting:
+                self._fail(profile, queued, NO_NODES, frozenset(), started)
+            return len(taken)
+        nominated = self._nominated(waiting)
+        for row, shape in nominated:
+            self.cache.nodes.reserve(row, shape)
+        try:
+            self._place_all(profile, waiting, started)
+        finally:
+            for row, shape in nominated:
+                self.cache.nodes.release(row, shape)
+        self._metrics.run_pods.observe(len(waiting))
+        return len(taken)
+
+    def _place_all(self, profile: Profile, waiting: Sequence[QueuedPod], started: float) -> None:
+        run = Run(profile, waiting[0].pod.shape, self.cache.nodes, self._rng)
+        chosen: list[tuple[QueuedPod, str]] = []
+        refused: Sequence[QueuedPod] = ()
+        for place, queued in enumerate(waiting):
+            row = None if run.rejection is not None else run.pick(self._preferred(queued.pod))
+            if row is None:
+                refused = waiting[place:]
+                break
+            node = self.cache.nodes.name_of(row)
+            self.cache.assume(queued.pod, node)
+            run.placed(row)
+            chosen.append((queued, node))
+        each = (self._clock.monotonic() - started) / len(waiting)
+        for _ in waiting:
+            self._metrics.algorithm_seconds.observe(each)
+        for queued, node in chosen:
+            self._bind(profile, queued, node, started)
+        if refused:
+            self._refuse_all(profile, run, refused, started)
+
+    def _refuse_all(
+        self, profile: Profile, run: Run, refused: Sequence[QueuedPod], started: float
+    ) -> None:
+        diagnosis = run.diagnose()
+        result: PostFilterResult | None = None
+        reserved: list[int] = []
+        for queued in refused:
+            if result is None or result.victims:
+                result = self._post_filter(profile, queued.pod, diagnosis)
+                diagnosis.post_filter_message = result.message
+            if result.victims and result.nominated_node:
+                reserved += self._preempt(queued, result.nominated_node, result.victims)
+            self._fail(
+                profile, queued, diagnosis.message(), diagnosis.plugins, started,
+                nominate=result.nominated_node,
+            )  # fmt: skip
+
+        for row in reserved:
+            self.cache.nodes.release(row, run.shape)
+
+    def _preempt(self, queued: QueuedPod, node: str, victims: Sequence[PodInfo]) -> list[int]:
+        """Make room on `node`, held for this pod while the others of the run are looked at."""
+        self._metrics.preemption_victims.observe(len(victims))
+        self._status.preempt(queued.pod, node, victims)
+        obj = queued.pod.obj
+        queued.pod.obj = {**obj, "status": {**(obj.get("status") or {}), "nominatedNodeName": node}}
+        row = self.cache.nodes.row_of(node)
+        assert row is not None, node
+        self.cache.nodes.reserve(row, queued.pod.shape)
+        return [row]
+
+    def _post_filter(
+        self, profile: Profile, pod: PodInfo, diagnosis: Diagnosis
+    ) -> PostFilterResult:
+        result = PostFilterResult()
+        for plugin in profile.post_filter:
+            self._metrics.preemption_attempts.inc()
+            result = plugin.post_filter(pod, self.cache.nodes, diagnosis)
+        return result
+
+    def _skips(self, queued: QueuedPod) -> bool:
+        """A pod that is being deleted is not scheduled."""
+        if not queued.pod.obj["metadata"].get("deletionTimestamp"):
+            return False
+        self._status.skipped(queued.pod)
+        return True
+
+    def _preferred(self, pod: PodInfo) -> int | None:
+        name = (pod.obj.get("status") or {}).get("nominatedNodeName")
+        return self.cache.nodes.row_of(name) if name else None
+
+    def _nominated(self, waiting: Sequence[QueuedPod]) -> list[tuple[int, Shape]]:
+        """Other pods, at least as important, for whom room was made on a node: it is theirs."""
+        priority = waiting[0].pod.priority
+        ours = {q.key for q in waiting}
+        found = []
+        for queued in self.queue.waiting():
+            name = (queued.pod.obj.get("status") or {}).get("nominatedNodeName")
+            if name and queued.pod.priority >= priority and queued.key not in ours:
+                row = self.cache.nodes.row_of(name)
+                if row is not None:
+                    found.append((row, queued.pod.shape))
+        return found
+
+    # Effects
+
+    def _bind(self, profile: Profile, queued: QueuedPod, node: str, started: float) -> None:
+        for plugin in profile.reserve:
+            status = plugin.reserve(queued.pod, node, {})
+            if status is not None:
+                self._binding_failed(profile, queued, node, started, status.message)
+                return
+        self._binding += 1
+        if profile.pre_bind:
+            task = asyncio.get_running_loop().create_task(
+                self._pre_bind(profile, queued, node, started)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        self._send_binding(profile, queued, node, started)
+
+    async def _pre_bind(
+        self, profile: Profile, queued: QueuedPod, node: str, started: float
+    ) -> None:
+        try:
+            for plugin in profile.pre_bind:
+                status: Status | None = await plugin.pre_bind(queued.pod, node, {})
+                if status is not None:
+                    self._binding -= 1
+                    self._binding_failed(profile, queued, node, started, status.message)
+                    return
+        except StatusError as error:
+            self._binding -= 1
+            self._binding_failed(profile, queued, node, started, error.message)
+            return
+        self._send_binding(profile, queued, node, started)
+
+    def _send_binding(self, profile: Profile, queued: QueuedPod, node: str, started: float) -> None:
+        assert profile.bind is not None, f"profile {profile.name} has no Bind plugin"
+        future: asyncio.Future[Object] = profile.bind.bind(queued.pod, node)
+        future.add_done_callback(partial(self._bound, profile, queued, node, started))
+
+    def _bound(
+        self,
+        profile: Profile,
+        queued: QueuedPod,
+        node: str,
+        started: float,
+        future: asyncio.Future[Object],
+    ) -> None:
+        self._binding -= 1
+        self._wake.set()
+        if future.cancelled():
+            return
+        error = future.exception()
+        if isinstance(error, StatusError):
+            message = f'binding rejected: running Bind plugin "DefaultBinder": {error.message}'
+            self._binding_failed(
+                profile, queued, node, started, message, gone=isinstance(error, NotFound)
+            )
+            return
+        if error is not None:
+            raise error
+        now = self._clock.monotonic()
+        self.cache.finish_binding(queued.key, now)
+        self._status.scheduled(queued.pod, node)
+        metrics = self._metrics
+        metrics.attempts.labels("scheduled", profile.name).inc()
+        metrics.attempt_seconds.labels("scheduled", profile.name).observe(now - started)
+        metrics.pod_attempts.observe(queued.attempts)
+        label = "15+" if queued.attempts >= 15 else str(queued.attempts)
+        metrics.sli_seconds.labels(label).observe(now - queued.initial_attempt)
+
+    def _binding_failed(
+        self,
+        profile: Profile,
+        queued: QueuedPod,
+        node: str,
+        started: float,
+        message: str,
+        *,
+        gone: bool = False,
+    ) -> None:
+        for plugin in profile.reserve:
+            plugin.unreserve(queued.pod, node, {})
+        forgotten = self.cache.forget(queued.key)
+        if forgotten is None or gone:
+            return  # the informer has seen it bound or deleted meanwhile
+        now = self._clock.monotonic()
+        self._metrics.attempts.labels("error", profile.name).inc()
+        self._metrics.attempt_seconds.labels("error", profile.name).observe(now - started)
+        self.queue.add_failed(queued, now)
+        self._status.failed(queued.pod, SCHEDULER_ERROR, message)
+        self._happened([ClusterEvent("AssignedPod", "Delete", queued.pod.obj, None)])
+
+    def _fail(
+        self,
+        profile: Profile,
+        queued: QueuedPod,
+        message: str,
+        plugins: frozenset[str],
+        started: float,
+        *,
+        nominate: str | None = None,
+    ) -> None:
+        now = self._clock.monotonic()
+        self._metrics.attempts.labels("unschedulable", profile.name).inc()
+        self._metrics.attempt_seconds.labels("unschedulable", profile.name).observe(now - started)
+        self.queue.add_unschedulable(queued, plugins, now)
+        self._status.failed(queued.pod, UNSCHEDULABLE, message, nominate=nominate)
+
+    # For plugins and metrics
+
+    def _run_of(self, shape: Shape) -> Run:
+        return Run(self.profiles[shape.scheduler_name], shape, self.cache.nodes, self._rng)
+
+    def _listed(self, plural: str) -> Iterable[Object]:
+        assert plural == "poddisruptionbudgets", plural
+        return self._budgets.list()
+
+    def _count_incoming(self, queue: str, event: str, amount: int) -> None:
+        self._metrics.incoming.labels(queue, event).inc(amount)
+
+
+def _terminal(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _same_demand(old: Object, new: Object) -> bool:
+    """Only the status changed: nothing that scheduling rests on."""
+    one, other = old["metadata"], new["metadata"]
+    if one.get("uid") != other.get("uid") or one.get("labels") != other.get("labels"):
+        return False
+    if one.get("deletionTimestamp") != other.get("deletionTimestamp"):
+        return False
+    generation = other.get("generation")
+    if generation is not None and generation == one.get("generation"):
+        return True
+    return bool(old["spec"] == new["spec"])
