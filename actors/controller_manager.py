@@ -9,7 +9,8 @@ from actors.clients import client_of
 from actors.component import Component
 from cluster.api.meta import SystemClock
 from cluster.client import Client
-from cluster.controllers import ControllerManager, ControllerManagerConfig
+from cluster.controllers.context import ControllerConfig
+from cluster.controllers.manager import ControllerManager
 from cluster.metrics.client import ClientMetrics
 from cluster.metrics.controllers import ControllerMetrics
 
@@ -23,12 +24,13 @@ class ControllerManagerComponent(Component):
     async def start(self) -> None:
         self._client = client_of(self.context, ClientMetrics(self.registry))
         plan = self.context.plan
-        config = ControllerManagerConfig(
+        config = ControllerConfig(
+            kubernetes_version=plan.configuration.minor_version,
             cluster_cidr=plan.configuration.pod_cidr,
             node_cidr_mask_size=plan.node_cidr_mask,
-            node_monitor_grace_seconds=plan.configuration.node_monitor_grace_seconds,
+            expected_nodes=plan.configuration.nodes,
+            node_monitor_grace_period=plan.configuration.node_monitor_grace_seconds,
             root_ca_pem=self.context.client.ca.decode(),
-            service_cidr=plan.configuration.service_cidr,
         )
         self._manager = ControllerManager(
             self._client, config, SystemClock(), random.Random(), lambda: str(uuid.uuid4()),

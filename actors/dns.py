@@ -6,6 +6,8 @@ import asyncio
 import socket
 from pathlib import Path
 
+from cluster.metrics.dns import DnsMetrics
+
 from actors.clients import client_of
 from actors.component import Component
 from actors.host import open_fabric
@@ -13,7 +15,6 @@ from cluster.api.meta import SystemClock
 from cluster.client import Client
 from cluster.dns import DnsServer
 from cluster.metrics.client import ClientMetrics
-from cluster.metrics.dns import DnsMetrics
 from netlab import Fabric
 
 PORT = 53

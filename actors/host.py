@@ -11,6 +11,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import netlab
 from actors import paths
 from actors.plan import ClusterPlan, HostPlan
 from netlab import Fabric, FabricConfig
@@ -47,7 +48,7 @@ def sweep(cluster: str, underlay_ip: str) -> list[str]:
     directory = paths.host_run_dir(cluster, underlay_ip)
     left: list[str] = []
     if directory.is_dir():
-        left += Fabric.sweep(str(directory)) or []
+        netlab.sweep(directory)
         shutil.rmtree(directory, ignore_errors=True)
         if directory.exists():
             left.append(str(directory))

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from cluster.metrics.cni import CniMetrics
+
 from cluster.runtime.network import (
     ExecProcess,
     ExecSpec,
@@ -18,8 +19,7 @@ from cluster.runtime.network import (
     NetworkRequest,
     NetworkResult,
 )
-from netlab import Attachment, Fabric, HostPort, NetlabError, PodLink
-from netlab import sandbox
+from netlab import Attachment, Fabric, HostPort, NetlabError, PodLink, sandbox
 
 BATCH_PODS = 64
 """Pods in one batch at the most: later ones should not wait for hundreds before them."""

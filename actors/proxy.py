@@ -25,6 +25,7 @@ class ProxyComponent(Component):
 
     _client: Client
     _fabric: Fabric
+    _applier: DataplaneApplier
     _proxy: Proxy
 
     async def start(self) -> None:
@@ -32,8 +33,7 @@ class ProxyComponent(Component):
         self._fabric = await asyncio.to_thread(
             open_fabric, plan, self.context.host, self.context.instance
         )
-        metrics = ClientMetrics(self.registry)
-        self._client = client_of(self.context, metrics)
+        self._client = client_of(self.context, ClientMetrics(self.registry))
         applier = DataplaneApplier(self._fabric, plan)
         self._proxy = Proxy(self._client, applier, SystemClock(), ProxyMetrics(self.registry))
 
@@ -45,4 +45,5 @@ class ProxyComponent(Component):
 
     async def stop(self) -> None:
         await self._client.close()
+        await asyncio.to_thread(self._applier.close)
         await asyncio.to_thread(self._fabric.close)
