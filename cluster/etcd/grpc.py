@@ -18,7 +18,7 @@ from typing import Any
 import grpc.aio
 
 from cluster.api.meta import Clock
-from cluster.etcd.rpc import etcd_pb2 as pb
+from cluster.etcd.rpc import etcd_pb2
 from cluster.etcd.store import (
     WATCH_BUFFER_REVISIONS,
     Compacted,
@@ -32,6 +32,8 @@ from cluster.etcd.store import (
     Write,
 )
 from cluster.metrics.etcd import StoreMetrics
+
+pb: Any = etcd_pb2  # generated: it makes its classes at run time, types cannot see them
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 """After this long without an answer a request fails with StoreUnavailable."""

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Histogram
+
 from cluster.api.meta import Clock
 from cluster.etcd.store import (
     Compacted,
@@ -84,6 +86,7 @@ class SqliteStore:
         self._reader: sqlite3.Connection
         self._durable = True  # what the writer's connection is set to
         self._hub = WatchHub()
+        self._seconds: dict[str, Histogram] = {}
         self._submitted: queue.SimpleQueue[list[_Submitted] | Callable[[], None] | None] = (
             queue.SimpleQueue()
         )
@@ -143,6 +146,8 @@ class SqliteStore:
         self._metrics.commit_seconds.observe(group.seconds)
         self._metrics.commit_writes.observe(len(group.results))
         self._hub.publish(group.events)
+        for event in group.events:
+            self._observe(event.kv.key, group.seconds)
         for future, result in group.results:
             if future.cancelled():
                 continue
@@ -150,6 +155,14 @@ class SqliteStore:
                 future.set_result(result)
             else:
                 future.set_exception(result)
+
+    def _observe(self, key: str, seconds: float) -> None:
+        """The commit that a write waited for, by its resource: /registry/pods."""
+        resource = key[: key.find("/", key.find("/", 1) + 1)]
+        child = self._seconds.get(resource)
+        if child is None:
+            child = self._seconds[resource] = self._metrics.request_seconds.labels("txn", resource)
+        child.observe(seconds)
 
     # ---- writing: the thread's side
 
