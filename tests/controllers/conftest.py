@@ -76,7 +76,9 @@ def running() -> Callable[..., object]:
         serial = itertools.count(1)
         manager = ControllerManager(
             client,
-            ControllerConfig(**{"status_batch_period": 0.01, "endpoint_batch_period": 0.01, **settings}),  # type: ignore[arg-type]
+            ControllerConfig(
+                **{"status_batch_period": 0.01, "endpoint_batch_period": 0.01, **settings}
+            ),  # type: ignore[arg-type]
             clock,
             Random(1),
             lambda: f"new-{next(serial)}",
@@ -103,7 +105,9 @@ def make_ready(cluster: Cluster, pod: Object, ip: str = "10.0.0.1", node: str = 
         "phase": "Running",
         "podIP": ip,
         "podIPs": [{"ip": ip}],
-        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(cluster.api.now)}],
+        "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(cluster.api.now)}
+        ],
     }
     key = f"{meta['namespace']}/{meta['name']}"
     cluster.api.change(PODS, key, status=status, spec={**pod["spec"], "nodeName": node})

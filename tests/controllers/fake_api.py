@@ -81,13 +81,17 @@ class FakeApi:
             assert body is not None
             results = []
             for item in orjson.loads(body):
-                status, answer = self._answer(item["m"], item["p"], item.get("b"), item.get("c", ""))
+                status, answer = self._answer(
+                    item["m"], item["p"], item.get("b"), item.get("c", "")
+                )
                 if status < 400 and item["a"] == 0:
                     results.append({"s": status})
                 elif status < 400 and item["a"] == 1:
                     keys = ("name", "namespace", "uid", "resourceVersion")
                     meta = answer.get("metadata", {})
-                    results.append({"s": status, "b": {"metadata": {k: meta[k] for k in keys if k in meta}}})
+                    results.append(
+                        {"s": status, "b": {"metadata": {k: meta[k] for k in keys if k in meta}}}
+                    )
                 else:
                     results.append({"s": status, "b": answer})
             await asyncio.sleep(0)
@@ -125,7 +129,9 @@ class FakeApi:
 
     # -- verbs
 
-    def _answer(self, method: str, path: str, body: Object | None, content: str) -> tuple[int, Object]:
+    def _answer(
+        self, method: str, path: str, body: Object | None, content: str
+    ) -> tuple[int, Object]:
         split = urlsplit(path)
         if split.path in _DISCOVERY:
             return 200, _discovery(split.path)
@@ -140,16 +146,29 @@ class FakeApi:
             return error.code, error.to_status()
 
     def _verb(
-        self, method: str, gvr: GVR, namespace: str, name: str, sub: str, body: Object | None, content: str
+        self,
+        method: str,
+        gvr: GVR,
+        namespace: str,
+        name: str,
+        sub: str,
+        body: Object | None,
+        content: str,
     ) -> Object:
         if method == "GET" and not name:
-            items = [o for o in self.objects(gvr) if not namespace or o["metadata"].get("namespace") == namespace]
+            items = [
+                o
+                for o in self.objects(gvr)
+                if not namespace or o["metadata"].get("namespace") == namespace
+            ]
             return {
                 "apiVersion": gvr.api_version, "kind": _kind(gvr) + "List", "items": items,
                 "metadata": {"resourceVersion": str(self.version)},
             }  # fmt: skip
         if method == "DELETE" and not name:
-            for obj in [o for o in self.objects(gvr) if o["metadata"].get("namespace") == namespace]:
+            for obj in [
+                o for o in self.objects(gvr) if o["metadata"].get("namespace") == namespace
+            ]:
                 self._delete(gvr, _key(obj), body or {})
             return {"kind": "Status", "status": "Success"}
         if method == "POST":
@@ -211,13 +230,21 @@ class FakeApi:
         if wanted and wanted != meta["uid"]:
             raise Conflict("Precondition failed: UID in precondition")
         finalizers = list(meta.get("finalizers") or ())
-        policy = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(options.get("propagationPolicy", ""))
+        policy = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(
+            options.get("propagationPolicy", "")
+        )
         if policy and policy not in finalizers:
             finalizers.append(policy)
         graceful = (
-            gvr.plural == "pods" and (held.get("spec") or {}).get("nodeName") and options.get("gracePeriodSeconds") != 0
+            gvr.plural == "pods"
+            and (held.get("spec") or {}).get("nodeName")
+            and options.get("gracePeriodSeconds") != 0
         )
-        waits = graceful or finalizers or (gvr.plural == "namespaces" and held["spec"].get("finalizers"))
+        waits = (
+            graceful
+            or finalizers
+            or (gvr.plural == "namespaces" and held["spec"].get("finalizers"))
+        )
         if not waits:
             self.remove(gvr, key)
             return held
@@ -303,7 +330,8 @@ _DISCOVERY = {"/apis", "/api/v1", *(f"/apis/{g}/v1" for g in _GROUPS)}
 def _discovery(path: str) -> Object:
     if path == "/apis":
         groups = [
-            {"name": g, "versions": [{"version": "v1"}], "preferredVersion": {"version": "v1"}} for g in _GROUPS
+            {"name": g, "versions": [{"version": "v1"}], "preferredVersion": {"version": "v1"}}
+            for g in _GROUPS
         ]
         return {"groups": groups}
     group = path.split("/")[2] if path.startswith("/apis") else ""
@@ -313,8 +341,11 @@ def _discovery(path: str) -> Object:
         own, _, plural = name.rpartition("/")
         if own == group:
             resources.append(
-                {"name": plural, "kind": kind, "namespaced": plural not in CLUSTER_SCOPED, "verbs": verbs}
+                {
+                    "name": plural,
+                    "kind": kind,
+                    "namespaced": plural not in CLUSTER_SCOPED,
+                    "verbs": verbs,
+                }
             )
     return {"resources": resources}
-
-

@@ -16,8 +16,14 @@ def deployment(replicas: int = 3, image: str = "nginx:1", **spec: object) -> Obj
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": "nginx"}},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
-            "template": {"metadata": {"labels": {"app": "nginx"}}, "spec": {"containers": [{"name": "a", "image": image}]}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"},
+            },
+            "template": {
+                "metadata": {"labels": {"app": "nginx"}},
+                "spec": {"containers": [{"name": "a", "image": image}]},
+            },
             "revisionHistoryLimit": 10,
             "progressDeadlineSeconds": 600,
             **spec,
@@ -52,7 +58,9 @@ def condition(api: FakeApi, kind: str) -> tuple[str, str]:
     return found["status"], found["reason"]
 
 
-def test_a_deployment_becomes_a_replica_set_becomes_pods_and_is_complete_when_they_are_ready(running) -> None:
+def test_a_deployment_becomes_a_replica_set_becomes_pods_and_is_complete_when_they_are_ready(
+    running,
+) -> None:
     async def scenario() -> None:
         async with running() as cluster:
             api = cluster.api
@@ -69,10 +77,16 @@ def test_a_deployment_becomes_a_replica_set_becomes_pods_and_is_complete_when_th
             digest = replica_set["metadata"]["labels"]["pod-template-hash"]
             assert name == f"nginx-{digest}"
             assert all(p["metadata"]["name"].startswith(f"{name}-") for p in api.objects(PODS))
-            assert all(p["metadata"]["labels"]["pod-template-hash"] == digest for p in api.objects(PODS))
-            assert messages(api, "ScalingReplicaSet") == [f"Scaled up replica set {name} from 0 to 3"]
+            assert all(
+                p["metadata"]["labels"]["pod-template-hash"] == digest for p in api.objects(PODS)
+            )
+            assert messages(api, "ScalingReplicaSet") == [
+                f"Scaled up replica set {name} from 0 to 3"
+            ]
             created = sorted(messages(api, "SuccessfulCreate"))
-            assert created == sorted(f"Created pod: {p['metadata']['name']}" for p in api.objects(PODS))
+            assert created == sorted(
+                f"Created pod: {p['metadata']['name']}" for p in api.objects(PODS)
+            )
             held = api.store[DEPLOYMENTS]["default/nginx"]
             assert held["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
             assert replica_set["metadata"]["annotations"] == {
@@ -91,7 +105,9 @@ def test_a_deployment_becomes_a_replica_set_becomes_pods_and_is_complete_when_th
     asyncio.run(scenario())
 
 
-def test_a_new_image_rolls_and_undo_rolls_back_to_the_old_replica_set_with_a_new_number(running) -> None:
+def test_a_new_image_rolls_and_undo_rolls_back_to_the_old_replica_set_with_a_new_number(
+    running,
+) -> None:
     async def scenario() -> None:
         async with running() as cluster:
             api = cluster.api
@@ -102,7 +118,14 @@ def test_a_new_image_rolls_and_undo_rolls_back_to_the_old_replica_set_with_a_new
             for image, generation in (("nginx:2", 2), ("nginx:1", 3)):
                 spec = deployment(4, image)["spec"]
                 held = api.store[DEPLOYMENTS]["default/nginx"]
-                api.put(DEPLOYMENTS, {**held, "spec": spec, "metadata": {**held["metadata"], "generation": generation}})
+                api.put(
+                    DEPLOYMENTS,
+                    {
+                        **held,
+                        "spec": spec,
+                        "metadata": {**held["metadata"], "generation": generation},
+                    },
+                )
                 least = await roll(cluster, 4)
                 assert least >= 3, "maxUnavailable 25% of 4"
                 images = {p["spec"]["containers"][0]["image"] for p in live_pods(api)}
@@ -131,7 +154,10 @@ async def roll(cluster: Cluster, replicas: int) -> int:
             held, now = cluster.api.store[DEPLOYMENTS]["default/nginx"], status(cluster.api)
             if (
                 now.get("observedGeneration") == held["metadata"]["generation"]
-                and now.get("updatedReplicas") == now.get("replicas") == now.get("availableReplicas") == replicas
+                and now.get("updatedReplicas")
+                == now.get("replicas")
+                == now.get("availableReplicas")
+                == replicas
             ):
                 return least
 
@@ -163,7 +189,9 @@ def test_scaling_to_zero_and_up_again_counts_and_tells(running) -> None:
             await cluster.settle()
             assert status(api).get("replicas", 0) == 0
             name = api.objects(REPLICASETS)[0]["metadata"]["name"]
-            assert f"Scaled down replica set {name} from 3 to 0" in messages(api, "ScalingReplicaSet")
+            assert f"Scaled down replica set {name} from 3 to 0" in messages(
+                api, "ScalingReplicaSet"
+            )
 
     asyncio.run(scenario())
 
@@ -175,11 +203,17 @@ def test_pods_that_may_not_be_created_are_reported_and_tried_again(running) -> N
             api.refuse["POST", "pods"] = Forbidden("exceeded quota")
             api.put(DEPLOYMENTS, deployment(3))
             await cluster.until(lambda: messages(api, "FailedCreate"))
-            await cluster.until(lambda: any(c["type"] == "ReplicaFailure" for c in status(api).get("conditions", [])))
+            await cluster.until(
+                lambda: any(
+                    c["type"] == "ReplicaFailure" for c in status(api).get("conditions", [])
+                )
+            )
             assert messages(api, "FailedCreate")[0] == "Error creating: exceeded quota"
             del api.refuse["POST", "pods"]
             await cluster.until(lambda: len(api.objects(PODS)) == 3)
-            await cluster.until(lambda: all(c["type"] != "ReplicaFailure" for c in status(api)["conditions"]))
+            await cluster.until(
+                lambda: all(c["type"] != "ReplicaFailure" for c in status(api)["conditions"])
+            )
 
     asyncio.run(scenario())
 
@@ -195,7 +229,9 @@ def test_a_bare_pod_that_matches_is_adopted_and_one_relabelled_is_let_go(running
             name = pod["metadata"]["name"]
             meta = {**pod["metadata"], "labels": {"app": "other"}}
             api.change(PODS, f"default/{name}", metadata=meta)
-            await cluster.until(lambda: not api.store[PODS][f"default/{name}"]["metadata"].get("ownerReferences"))
+            await cluster.until(
+                lambda: not api.store[PODS][f"default/{name}"]["metadata"].get("ownerReferences")
+            )
             await cluster.until(lambda: len(live_pods(api)) == 3)
             play_kubelet(cluster)
             await cluster.settle()
@@ -203,7 +239,9 @@ def test_a_bare_pod_that_matches_is_adopted_and_one_relabelled_is_let_go(running
             stray = {"metadata": {"name": "stray", "namespace": "default", "labels": labels},
                      "spec": {"containers": []}, "status": {"phase": "Pending"}}  # fmt: skip
             api.put(PODS, stray)
-            await cluster.until(lambda: "default/stray" not in api.store[PODS])  # adopted, then one too many
+            await cluster.until(
+                lambda: "default/stray" not in api.store[PODS]
+            )  # adopted, then one too many
             assert len(messages(api, "SuccessfulDelete")) == 1
 
     asyncio.run(scenario())
@@ -262,7 +300,10 @@ def test_recreate_waits_for_the_last_old_pod(running) -> None:
             await roll(cluster, 2)
             held = api.store[DEPLOYMENTS]["default/nginx"]
             spec = deployment(2, "nginx:2", strategy={"type": "Recreate"})["spec"]
-            api.put(DEPLOYMENTS, {**held, "spec": spec, "metadata": {**held["metadata"], "generation": 2}})
+            api.put(
+                DEPLOYMENTS,
+                {**held, "spec": spec, "metadata": {**held["metadata"], "generation": 2}},
+            )
             await cluster.until(lambda: not live_pods(api))
             await cluster.settle()
             assert len(api.objects(PODS)) == 2, "terminating old pods hold up the new ones"
