@@ -1,4 +1,4 @@
-"""CPU of the scheduler alone, a pod: queue, filter, score, assume; the client and the API are left out.
+"""CPU of the scheduler alone, a pod: queue, filter, score, assume; client and API are left out.
 
     python scripts/bench_scheduler.py [--nodes 100 5000] [--pods 2000]
 

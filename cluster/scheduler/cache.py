@@ -18,6 +18,7 @@ from cluster.api.quantity import milli_value, value
 from cluster.scheduler.shape import HostPort, Shape, Shapes, normalized_image
 
 CPU, MEMORY, EPHEMERAL, PODS = 0, 1, 2, 3
+MAX_CHANGES = 10_000
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -79,7 +80,10 @@ class NodeTable:
         self.generation = 0
         """Counts changes of names, labels, taints and unschedulable: what static verdicts rest
         on."""
-        self.image_generation = 0
+        self.epoch = 0
+        """Counts changes that more than single rows' pods are about: nodes, allocatable, images."""
+        self.changes: list[int] = []
+        """Rows whose pods changed, in order, since the epoch began."""
         self.count = 0
         self._row_of: dict[str, int] = {}
         self._free: list[int] = []
@@ -130,15 +134,18 @@ class NodeTable:
             entry.taints = taints
             self.taint_set[row] = self._intern_taints(taints)
             self.generation += 1
+            self.new_epoch()
         if fresh or bool(spec.get("unschedulable")) != bool(self.unschedulable[row]):
             self.unschedulable[row] = bool(spec.get("unschedulable"))
             self.generation += 1
+            self.new_epoch()
         self._set_allocatable(row, (node.get("status") or {}).get("allocatable") or {}, entry)
         self._set_images(row, entry, (node.get("status") or {}).get("images") or ())
         if fresh:
             self.valid[row] = True
             self.count += 1
             self.generation += 1
+            self.new_epoch()
         entry.obj = node
 
     def remove_node(self, name: str) -> None:
@@ -153,6 +160,7 @@ class NodeTable:
         self.valid[row] = False
         self.count -= 1
         self.generation += 1
+        self.new_epoch()
         self._free_if_empty(row)
 
     def add_pod(self, pod: PodInfo, node: str) -> int:
@@ -181,7 +189,15 @@ class NodeTable:
     def release(self, row: int, shape: Shape) -> None:
         self._count(row, self.at(row), shape, -1)
 
+    def new_epoch(self) -> None:
+        """Verdicts kept from before no longer hold."""
+        self.epoch += 1
+        self.changes.clear()
+
     def _count(self, row: int, entry: NodeRow, shape: Shape, sign: int) -> None:
+        if len(self.changes) >= MAX_CHANGES:
+            self.new_epoch()
+        self.changes.append(row)
         for index, amount in self.amounts(shape):
             self.requested[index, row] += sign * amount
         self.nonzero[0, row] += sign * shape.nonzero_milli_cpu
@@ -207,6 +223,7 @@ class NodeTable:
             self.rows.append(None)
         self.rows[row] = NodeRow(name)
         self._row_of[name] = row
+        self.new_epoch()
         return row
 
     def _free_if_empty(self, row: int) -> None:
@@ -249,6 +266,7 @@ class NodeTable:
         self.allocatable[:, row] = 0
         for index, amount in found.items():
             self.allocatable[index, row] = amount
+        self.new_epoch()
 
     def _set_labels(self, row: int, entry: NodeRow, labels: Mapping[str, str]) -> None:
         for key, text in entry.labels.items():
@@ -261,6 +279,7 @@ class NodeTable:
             self.labels.setdefault(key, {}).setdefault(text, set()).add(row)
         entry.labels = labels
         self.generation += 1
+        self.new_epoch()
 
     def _set_images(self, row: int, entry: NodeRow, images: Iterable[Mapping[str, Any]]) -> None:
         fresh = {
@@ -279,7 +298,7 @@ class NodeTable:
         for name, size in fresh.items():
             self.images.setdefault(name, {})[row] = size
         entry.images = fresh
-        self.image_generation += 1
+        self.new_epoch()
 
     def _intern_taints(self, taints: tuple[Mapping[str, Any], ...]) -> int:
         text = repr(taints)

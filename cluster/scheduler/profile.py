@@ -41,6 +41,8 @@ from cluster.scheduler.framework import (
 from cluster.scheduler.shape import Shape
 
 MAX_STATIC_MASKS = 256
+MAX_ROWS = 40
+"""More changed rows than this and looking at all nodes anew is cheaper."""
 
 
 @dataclass(slots=True)
@@ -65,7 +67,8 @@ class Profile:
 
 
 class Run:
-    """Placing pods of one shape. Ask `pick`, count the pod on that row, tell `placed`; again."""
+    """Placing pods of one shape. Ask `pick`, count the pod on that row, `catch_up`; again. A run
+    can be kept and go on later with more pods of its shape, as long as it is `current`."""
 
     def __init__(
         self, profile: Profile, shape: Shape, nodes: NodeTable, rng: random.Random
@@ -84,8 +87,11 @@ class Run:
         self._total: Scores = np.zeros(0, np.int64)
         self._fixed: Scores = np.zeros(0, np.int64)
         self._row_scorers: list[tuple[ScorePlugin, int, State]] = []
+        self._static: Mask = self.mask
         self._redo_all = False
         self._normalized = False
+        self._epoch = nodes.epoch
+        self._seen = len(nodes.changes)
         if self.rejection is None:
             self.compute()
 
@@ -110,18 +116,38 @@ class Run:
             return int(candidates[0])
         return int(candidates[int(self._rng.random() * len(candidates))])
 
-    def placed(self, row: int) -> None:
-        """A pod of this shape now counts on `row`."""
-        if self._redo_all:
+    @property
+    def current(self) -> bool:
+        """Whether `catch_up` can still bring this run up to date; if not, start a new one."""
+        return self._epoch == self.nodes.epoch
+
+    def catch_up(self) -> None:
+        """Take in what was placed or removed since the last look."""
+        changes = self.nodes.changes
+        assert self._epoch == self.nodes.epoch, "a new epoch needs a new run"
+        rows = changes[self._seen :]
+        if not rows or self.rejection is not None:
+            return
+        self._seen = len(changes)
+        if self._redo_all or len(rows) > MAX_ROWS:
             self.compute()
             return
-        for plugin in self._row_filters:
-            if not plugin.filter_row(self.shape, self.nodes, self.state(plugin.name), row):
-                self.mask[row] = False
-                self._total[row] = -1
-                if self._normalized:
-                    self._compute_scores()
+        for row in rows:
+            self._refresh(row)
+
+    def _refresh(self, row: int) -> None:
+        fits = bool(self._static[row]) and all(
+            plugin.filter_row(self.shape, self.nodes, self.state(plugin.name), row)
+            for plugin in self._row_filters
+        )
+        if fits != self.mask[row]:
+            self.mask[row] = fits
+            if self._normalized:
+                self._compute_scores()
                 return
+        if not fits:
+            self._total[row] = -1
+            return
         score = int(self._fixed[row])
         for scorer, weight, state in self._row_scorers:
             score += weight * scorer.score_row(self.shape, self.nodes, state, row)
@@ -196,7 +222,8 @@ class Run:
                 return
 
     def _filter(self) -> Mask:
-        mask = self._static_mask().copy()
+        self._static = self._static_mask()
+        mask = self._static.copy()
         self._redo_all = False
         for plugin in self.profile.filter:
             if plugin.filter_reach is Reach.NOTHING:

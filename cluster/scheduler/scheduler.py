@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 POD_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
 FLUSH_UNSCHEDULABLE_SECONDS = 30.0
+MAX_RUNS = 16
 UNSCHEDULABLE, SCHEDULER_ERROR = "Unschedulable", "SchedulerError"
 
 
@@ -73,6 +75,7 @@ class Scheduler:
             max_backoff_seconds=config.max_backoff_seconds,
             incoming=self._count_incoming,
         )
+        self._runs: OrderedDict[bytes, Run] = OrderedDict()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._binding = 0
@@ -229,7 +232,7 @@ class Scheduler:
         return len(taken)
 
     def _place_all(self, profile: Profile, waiting: Sequence[QueuedPod], started: float) -> None:
-        run = Run(profile, waiting[0].pod.shape, self.cache.nodes, self._rng)
+        run = self._current_run(profile, waiting[0].pod.shape)
         chosen: list[tuple[QueuedPod, str]] = []
         refused: Sequence[QueuedPod] = ()
         for place, queued in enumerate(waiting):
@@ -239,7 +242,7 @@ class Scheduler:
                 break
             node = self.cache.nodes.name_of(row)
             self.cache.assume(queued.pod, node)
-            run.placed(row)
+            run = self._current_run(profile, queued.pod.shape)
             chosen.append((queued, node))
         each = (self._clock.monotonic() - started) / len(waiting)
         for _ in waiting:
@@ -248,6 +251,19 @@ class Scheduler:
             self._bind(profile, queued, node, started)
         if refused:
             self._refuse_all(profile, run, refused, started)
+
+    def _current_run(self, profile: Profile, shape: Shape) -> Run:
+        """The run kept for this shape if the nodes are what they were, else a new one."""
+        run = self._runs.get(shape.key)
+        if run is not None and run.current and run.profile is profile:
+            self._runs.move_to_end(shape.key)
+            run.catch_up()
+            return run
+        run = self._runs[shape.key] = Run(profile, shape, self.cache.nodes, self._rng)
+        self._runs.move_to_end(shape.key)
+        if len(self._runs) > MAX_RUNS:
+            self._runs.popitem(last=False)
+        return run
 
     def _refuse_all(
         self, profile: Profile, run: Run, refused: Sequence[QueuedPod], started: float

@@ -1,4 +1,4 @@
-"""An API server that is a dict, a clock that is moved by hand, and short ways to write nodes and pods."""
+"""An API server that is a dict, a clock moved by hand, and short ways to write nodes and pods."""
 
 from __future__ import annotations
 
@@ -170,7 +170,8 @@ def pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name, "namespace": namespace, "uid": f"uid-{name}", "labels": {**(labels or {})},
+            "name": name, "namespace": namespace, "uid": f"uid-{name}",
+            "labels": {**(labels or {})},
         },
         "spec": body,
         "status": {"phase": "Pending", **(status or {})},
