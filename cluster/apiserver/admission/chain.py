@@ -1,0 +1,114 @@
+"""The chain of admission plugins: plays k8s.io/apiserver/pkg/admission/chain.go.
+
+First every plugin may change the object, then every plugin may refuse it. Which plugins care about
+a kind of request is asked once and remembered: a request that none of them handles costs one dict
+lookup. Built-in plugins decide at once, from memory; webhooks ask over the network, so they have an
+async step of their own, which a request without webhooks skips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from cluster.api.meta import GVR
+from cluster.apiserver.attributes import AdmissionPlugin, AdmissionRequest, Operation
+
+_CACHE_SIZE = 16_384
+
+
+class AsyncAdmissionPlugin(Protocol):
+    """A link that has to wait for somebody: the webhooks."""
+
+    name: str
+
+    def handles(self, operation: Operation, gvr: GVR, subresource: str) -> bool:
+        """Asked for every request: webhook configurations come and go."""
+
+    async def admit(self, request: AdmissionRequest) -> None: ...
+
+    async def validate(self, request: AdmissionRequest) -> None: ...
+
+
+@runtime_checkable
+class _Running(Protocol):
+    async def run(self) -> None: ...
+
+
+class AdmissionChain:
+    """`mutate` before the object is validated, then `validate` just before it is stored."""
+
+    def __init__(
+        self,
+        plugins: Sequence[AdmissionPlugin],
+        webhooks: Sequence[AsyncAdmissionPlugin] = (),
+    ) -> None:
+        self.plugins = tuple(plugins)
+        self.webhooks = tuple(webhooks)
+        self._interested: dict[tuple[Operation, GVR, str], tuple[AdmissionPlugin, ...]] = {}
+
+    def admit(self, request: AdmissionRequest) -> None:
+        """Both halves at once, webhooks left out."""
+        self.mutate(request)
+        self.validate(request)
+
+    def mutate(self, request: AdmissionRequest) -> None:
+        """Let every interested plugin change `request.obj`. Raises StatusError."""
+        for plugin in self.interested(request.operation, request.gvr, request.subresource):
+            plugin.admit(request)
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Let every interested plugin refuse. Raises StatusError."""
+        for plugin in self.interested(request.operation, request.gvr, request.subresource):
+            plugin.validate(request)
+
+    def waits(self, operation: Operation, gvr: GVR, subresource: str) -> bool:
+        """Must `mutate_async` and `validate_async` be awaited for this kind of request?"""
+        return any(hook.handles(operation, gvr, subresource) for hook in self.webhooks)
+
+    async def mutate_async(self, request: AdmissionRequest) -> None:
+        """Built-in plugins, the mutating webhooks, and the built-in ones once more, which must give
+        the same for what they have seen (upstream's reinvocation)."""
+        self.mutate(request)
+        for hook in self.webhooks:
+            if hook.handles(request.operation, request.gvr, request.subresource):
+                await hook.admit(request)
+                self.mutate(request)
+
+    async def validate_async(self, request: AdmissionRequest) -> None:
+        """The validating webhooks, then the built-in plugins (the quota is charged last)."""
+        for hook in self.webhooks:
+            if hook.handles(request.operation, request.gvr, request.subresource):
+                await hook.validate(request)
+        self.validate(request)
+
+    async def run(self) -> None:
+        """What plugins do in the background (quota status), until cancelled."""
+        runners = [plugin.run() for plugin in self.plugins if isinstance(plugin, _Running)]
+        await asyncio.gather(*runners)
+
+    def interested(
+        self, operation: Operation, gvr: GVR, subresource: str
+    ) -> tuple[AdmissionPlugin, ...]:
+        """The plugins that handle such requests, in order. Remembered."""
+        key = (operation, gvr, subresource)
+        known = self._interested.get(key)
+        if known is None:
+            known = tuple(p for p in self.plugins if p.handles(operation, gvr, subresource))
+            if len(self._interested) >= _CACHE_SIZE:
+                self._interested.clear()
+            self._interested[key] = known
+        return known
+
+
+class Plugin:
+    """A plugin that only mutates or only validates inherits the other half from here."""
+
+    name = ""
+
+    def admit(self, request: AdmissionRequest) -> None:
+        """Changes nothing."""
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Refuses nothing."""

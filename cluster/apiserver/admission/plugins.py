@@ -1,0 +1,82 @@
+"""Which plugins there are and in which order they run: pkg/kubeapiserver/options/plugins.go."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from cluster.api.meta import Clock
+from cluster.apiserver.admission.chain import AdmissionChain, AsyncAdmissionPlugin
+from cluster.apiserver.admission.escalation import RbacEscalation
+from cluster.apiserver.admission.limitranger import LimitRanger
+from cluster.apiserver.admission.namespacelifecycle import NamespaceLifecycle
+from cluster.apiserver.admission.noderestriction import NodeRestriction
+from cluster.apiserver.admission.pods import (
+    DefaultTolerationSeconds,
+    Priority,
+    RuntimeClass,
+    TaintNodesByCondition,
+)
+from cluster.apiserver.admission.podsecurity import PodSecurity
+from cluster.apiserver.admission.quota import ResourceQuota
+from cluster.apiserver.admission.serviceaccount import ServiceAccount, new_suffix
+from cluster.apiserver.admission.storage import (
+    DefaultStorageClass,
+    PersistentVolumeClaimResize,
+    StorageObjectInUseProtection,
+)
+from cluster.apiserver.attributes import AdmissionPlugin, Registry
+from cluster.apiserver.authz import Authorization
+
+PLUGIN_ORDER = (
+    "NamespaceLifecycle",
+    "LimitRanger",
+    "ServiceAccount",
+    "NodeRestriction",
+    "TaintNodesByCondition",
+    "PodSecurity",
+    "Priority",
+    "DefaultTolerationSeconds",
+    "DefaultStorageClass",
+    "StorageObjectInUseProtection",
+    "PersistentVolumeClaimResize",
+    "RuntimeClass",
+    "RBACEscalation",
+    "ResourceQuota",
+)
+"""Upstream's order. The webhooks run between RuntimeClass and ResourceQuota there; the chain calls
+them in its async half."""
+
+
+def build_chain(
+    registry: Registry,
+    authorization: Authorization,
+    clock: Clock,
+    rng: random.Random,
+    *,
+    disabled: Sequence[str] = (),
+    webhooks: Sequence[AsyncAdmissionPlugin] = (),
+) -> AdmissionChain:
+    """The chain, without the plugins named in `disabled` (--disable-admission-plugins). Raises
+    ValueError for a name that is none."""
+    unknown = set(disabled) - set(PLUGIN_ORDER)
+    if unknown:
+        raise ValueError(f"no such admission plugin: {', '.join(sorted(unknown))}")
+    makers: dict[str, Callable[[], AdmissionPlugin]] = {
+        "NamespaceLifecycle": lambda: NamespaceLifecycle(registry),
+        "LimitRanger": lambda: LimitRanger(registry),
+        "ServiceAccount": lambda: ServiceAccount(registry, new_suffix(rng.choice)),
+        "NodeRestriction": lambda: NodeRestriction(registry),
+        "TaintNodesByCondition": TaintNodesByCondition,
+        "PodSecurity": lambda: PodSecurity(registry),
+        "Priority": lambda: Priority(registry),
+        "DefaultTolerationSeconds": DefaultTolerationSeconds,
+        "DefaultStorageClass": lambda: DefaultStorageClass(registry),
+        "StorageObjectInUseProtection": StorageObjectInUseProtection,
+        "PersistentVolumeClaimResize": lambda: PersistentVolumeClaimResize(registry),
+        "RuntimeClass": lambda: RuntimeClass(registry),
+        "RBACEscalation": lambda: RbacEscalation(authorization),
+        "ResourceQuota": lambda: ResourceQuota(registry, clock),
+    }
+    wanted = [name for name in PLUGIN_ORDER if name not in disabled]
+    return AdmissionChain([makers[name]() for name in wanted], webhooks)
