@@ -1,8 +1,9 @@
-"""Names and values that have a grammar: DNS labels, subdomains, label keys and values, ports, percentages.
+"""Names and values that have a grammar: DNS labels, subdomains, label keys and values, ports,
+percentages.
 
-Plays k8s.io/apimachinery/pkg/util/validation and .../api/validation's name functions. Each check returns the
-messages upstream would print (empty: valid). Label keys and values repeat in every object, so their verdicts
-are remembered.
+Plays k8s.io/apimachinery/pkg/util/validation and .../api/validation's name functions. Each check
+returns the messages upstream would print (empty: valid). Label keys and values repeat in every
+object, so their verdicts are remembered.
 """
 
 from __future__ import annotations
@@ -50,15 +51,18 @@ _LABEL_VALUE_MESSAGE = (
     "and must start and end with an alphanumeric character"
 )
 _LABEL_MESSAGE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters "
+    "or '-', and must "
     "start and end with an alphanumeric character"
 )
 _SUBDOMAIN_MESSAGE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric "
+    "characters, '-' or '.', "
     "and must start and end with an alphanumeric character"
 )
 _SUBDOMAIN_UNDERSCORE_MESSAGE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or "
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric "
+    "characters, '_', '-' or "
     "'.', and must start and end with an alphanumeric character"
 )
 _DNS1035_MESSAGE = (
@@ -66,8 +70,10 @@ _DNS1035_MESSAGE = (
     "alphabetic character, and end with an alphanumeric character"
 )
 _WILDCARD_MESSAGE = (
-    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must "
-    "consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character"
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS "
+    "subdomain, which must "
+    "consist of lower case alphanumeric characters, '-' or '.' and end with an "
+    "alphanumeric character"
 )
 
 
@@ -104,7 +110,9 @@ def dns_label(value: str) -> Messages:
 @lru_cache(maxsize=8192)
 def dns_subdomain(value: str) -> Messages:
     """RFC 1123 subdomain: names of most kinds."""
-    return _matching(value, 253, _is_subdomain(value), _SUBDOMAIN_MESSAGE, _SUBDOMAIN, "example.com")
+    return _matching(
+        value, 253, _is_subdomain(value), _SUBDOMAIN_MESSAGE, _SUBDOMAIN, "example.com"
+    )
 
 
 def dns_subdomain_underscore(value: str) -> Messages:
@@ -149,7 +157,9 @@ def qualified_name(value: str) -> Messages:
         message = "a valid label key " + regex_message(
             _QUALIFIED_MESSAGE, _QUALIFIED, "MyName", "my.name", "123-abc"
         )
-        return (f"{message} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",)
+        return (
+            f"{message} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+        )
     messages: list[str] = []
     if slash:
         if not prefix:

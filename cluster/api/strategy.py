@@ -1,8 +1,10 @@
-"""What each kind does on its way into and through the store: defaults, preparation, validation, deletion.
+"""What each kind does on its way into and through the store: defaults, preparation, validation,
+deletion.
 
 Plays pkg/registry/*/strategy.go. The front (cluster/apiserver) calls, in this order: `default`,
-`prepare_create` or `prepare_update`, admission, `validate_create` or `validate_update`. All functions are
-pure but for changing the object they are told to; kinds without an entry get the metadata rules only.
+`prepare_create` or `prepare_update`, admission, `validate_create` or `validate_update`. All
+functions are pure but for changing the object they are told to; kinds without an entry get the
+metadata rules only.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ def default(resource_kind: tuple[str, str, str], obj: Object) -> None:
 def prepare_create(resource: Kinded, obj: Object, *, now: float, new_uid: NewUid) -> None:
     """Set what only the server may: empty status, first generation, owned labels.
 
-    Of the metadata, uid, creationTimestamp and generateName are the caller's and must be set before: a
-    Job's selector is its own uid.
+    Of the metadata, uid, creationTimestamp and generateName are the caller's and must be set
+    before: a Job's selector is its own uid.
     """
     _create.prepare(resource, obj, now)
 
@@ -73,7 +75,7 @@ def prepare_update(resource: Kinded, new: Object, old: Object, subresource: str 
 def validate_update(
     resource: Kinded, new: Object, old: Object, subresource: str = ""
 ) -> list[FieldError]:
-    """The field errors of an update after `prepare_update`; unchanged parts are not looked at again."""
+    """The field errors of an update after `prepare_update`; unchanged parts are trusted."""
     return _validate_update(resource, new, old, subresource)
 
 

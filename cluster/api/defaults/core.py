@@ -1,4 +1,5 @@
-"""The core group without pods and storage: Service, Secret, Namespace, Node, Endpoints, LimitRange..."""
+"""The core group without pods and storage: Service, Secret, Namespace, Node, Endpoints,
+LimitRange..."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Pods, pod templates and what they are made of (pkg/apis/core/v1/defaults.go: Pod, PodSpec, Container,
-Probe, Volume). The hottest defaults: one walk over plain dicts, no lookups by path."""
+"""Pods, pod templates and what they are made of (pkg/apis/core/v1/defaults.go: Pod, PodSpec,
+Container, Probe, Volume). The hottest defaults: one walk over plain dicts, no lookups by path."""
 
 from __future__ import annotations
 
@@ -170,5 +170,3 @@ def _container_requests(spec: Object) -> dict[str, str]:
             if name in ("cpu", "memory"):
                 totals[name] = totals.get(name, 0) + quantity.milli_value(value)
     return {name: quantity.canonical(f"{total}m") for name, total in totals.items()}
-
-

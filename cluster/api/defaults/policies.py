@@ -1,5 +1,5 @@
-"""Everything else with defaults: networking, discovery, RBAC, scheduling, admission, extensions, flow
-control."""
+"""Everything else with defaults: networking, discovery, RBAC, scheduling, admission, extensions,
+flow control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Canonical quantities in resource lists: `1000m` is stored as `1`, and nothing finer than milli."""
+"""Canonical quantities in resource lists: `1000m` is stored as `1`, nothing finer than milli."""
 
 from __future__ import annotations
 

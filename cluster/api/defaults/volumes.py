@@ -1,4 +1,5 @@
-"""Volumes of a pod: the source that is meant when none is given, file modes, and the old in-tree kinds."""
+"""Volumes of a pod: the source that is meant when none is given, file modes, and the old in-tree
+kinds."""
 
 from __future__ import annotations
 

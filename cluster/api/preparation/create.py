@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cluster.api.meta import Object, rfc3339
-from cluster.api.preparation.kinds import BUILT_IN_GROUPS, GENERATION_STARTS_AT_ONE, GroupKind, Kinded
+from cluster.api.preparation.kinds import (
+    BUILT_IN_GROUPS,
+    GENERATION_STARTS_AT_ONE,
+    GroupKind,
+    Kinded,
+)
 from cluster.api.preparation.qos import pod_qos
+from cluster.api.preparation.update import normalize_cluster_ips
 
 Prepare = Callable[[Object, float], None]
 
@@ -114,6 +120,7 @@ def _custom_resource_definition(crd: Object, now: float) -> None:
 
 def _service(service: Object, now: float) -> None:
     service["status"] = {"loadBalancer": {}}
+    normalize_cluster_ips(service["spec"], None)
 
 
 def _ingress(ingress: Object, now: float) -> None:

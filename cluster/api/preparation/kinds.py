@@ -1,4 +1,5 @@
-"""Which kinds do what: sets of (group, kind) that the strategies of upstream spell out one by one."""
+"""Which kinds do what: sets of (group, kind) that the strategies of upstream spell out one by
+one."""
 
 from __future__ import annotations
 
@@ -56,17 +57,18 @@ GENERATION_FIELDS: dict[GroupKind, tuple[str, ...]] = {
 }
 
 CREATED_BY_UPDATE: frozenset[GroupKind] = frozenset({
-    ("", "Endpoints"), ("", "Event"), ("events.k8s.io", "Event"), ("", "LimitRange"), ("", "Service"),
-    ("coordination.k8s.io", "Lease"), (RBAC, "Role"), (RBAC, "RoleBinding"), (RBAC, "ClusterRole"),
-    (RBAC, "ClusterRoleBinding"),
+    ("", "Endpoints"), ("", "Event"), ("events.k8s.io", "Event"), ("", "LimitRange"),
+    ("", "Service"), ("coordination.k8s.io", "Lease"), (RBAC, "Role"), (RBAC, "RoleBinding"),
+    (RBAC, "ClusterRole"), (RBAC, "ClusterRoleBinding"),
 })  # fmt: skip
 
 UPDATED_ONLY_WITH_RESOURCE_VERSION: frozenset[GroupKind] = frozenset({
-    ("coordination.k8s.io", "Lease"), ("policy", "PodDisruptionBudget"), ("node.k8s.io", "RuntimeClass"),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"), ("apiregistration.k8s.io", "APIService"),
-    ("storage.k8s.io", "VolumeAttachment"), ("storage.k8s.io", "CSINode"),
-    ("storage.k8s.io", "CSIDriver"), ("storage.k8s.io", "CSIStorageCapacity"),
-    (ADMISSION, "MutatingWebhookConfiguration"), (ADMISSION, "ValidatingWebhookConfiguration"),
-    (ADMISSION, "ValidatingAdmissionPolicy"), (ADMISSION, "ValidatingAdmissionPolicyBinding"),
-    (FLOWCONTROL, "FlowSchema"), (FLOWCONTROL, "PriorityLevelConfiguration"),
+    ("coordination.k8s.io", "Lease"), ("policy", "PodDisruptionBudget"),
+    ("node.k8s.io", "RuntimeClass"), ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("apiregistration.k8s.io", "APIService"), ("storage.k8s.io", "VolumeAttachment"),
+    ("storage.k8s.io", "CSINode"), ("storage.k8s.io", "CSIDriver"),
+    ("storage.k8s.io", "CSIStorageCapacity"), (ADMISSION, "MutatingWebhookConfiguration"),
+    (ADMISSION, "ValidatingWebhookConfiguration"), (ADMISSION, "ValidatingAdmissionPolicy"),
+    (ADMISSION, "ValidatingAdmissionPolicyBinding"), (FLOWCONTROL, "FlowSchema"),
+    (FLOWCONTROL, "PriorityLevelConfiguration"),
 })  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.api.meta import Object
 
 _COUNTED = ("cpu", "memory")
-_ZERO = frozenset({"0", "0m", 0, 0.0})
+_ZERO = frozenset({"0", "0m", 0})
 
 
 def pod_qos(spec: Object) -> str:

@@ -1,8 +1,9 @@
 """PrepareForUpdate: what an update may not touch is carried over from the stored object.
 
-A main-resource update keeps the status, a status update keeps everything else; the generation counts changes
-of the specification. Carried parts are shared with the stored object, so that validation sees by identity
-that nothing changed: the hot path of pod status updates depends on it.
+A main-resource update keeps the status, a status update keeps everything else; the generation
+counts changes of the specification. Carried parts are shared with the stored object, so that
+validation sees by identity that nothing changed: the hot path of pod status updates depends on
+it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ _STATUS_KEEPS_LABELS: frozenset[GroupKind] = frozenset({("apps", "Deployment")})
 
 # Kinds whose status subresource resets all metadata but managedFields (ResetObjectMetaForStatus).
 _STATUS_KEEPS_METADATA: frozenset[GroupKind] = frozenset({
-    ("apiextensions.k8s.io", "CustomResourceDefinition"), ("apiregistration.k8s.io", "APIService"),
-    ("flowcontrol.apiserver.k8s.io", "FlowSchema"), ("networking.k8s.io", "ServiceCIDR"),
-    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"), ("policy", "PodDisruptionBudget"),
-    ("storage.k8s.io", "VolumeAttachment"), ("resource.k8s.io", "ResourceClaim"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("apiregistration.k8s.io", "APIService"), ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("networking.k8s.io", "ServiceCIDR"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("policy", "PodDisruptionBudget"), ("storage.k8s.io", "VolumeAttachment"),
+    ("resource.k8s.io", "ResourceClaim"),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
 })  # fmt: skip
 
@@ -110,7 +113,9 @@ def _count_generation(kind: GroupKind, new: Object, old: Object) -> None:
     changed = any(new.get(f) != old.get(f) for f in GENERATION_FIELDS.get(kind, ("spec",)))
     if not changed and kind == ("apps", "Deployment"):
         # Upstream counts a Deployment's annotations too: they travel to its ReplicaSets.
-        changed = (new["metadata"].get("annotations") or {}) != (old["metadata"].get("annotations") or {})
+        changed = (new["metadata"].get("annotations") or {}) != (
+            old["metadata"].get("annotations") or {}
+        )
     if changed:
         new["metadata"]["generation"] = (old["metadata"].get("generation") or 0) + 1
 
@@ -138,7 +143,9 @@ def _pod_status(new: Object, old: Object) -> None:
         status["podIPs"] = [{"ip": status["podIP"]}]
 
 
-def _keep_observed_generations(conditions: list[Object] | None, before: list[Object] | None) -> None:
+def _keep_observed_generations(
+    conditions: list[Object] | None, before: list[Object] | None
+) -> None:
     if not conditions or not before:
         return
     known = {c["type"]: c["observedGeneration"] for c in before if "observedGeneration" in c}
@@ -213,8 +220,10 @@ def _secret_data(new: Object, old: Object) -> None:
 
 
 def _service_clear(new: Object, old: Object) -> None:
-    """Dependent fields that an update leaves out are patched in or dropped, as upstream's REST layer does."""
+    """Allocated fields that an update leaves out are kept (patchAllocatedValues)."""
     spec, before = new["spec"], old["spec"]
+    _drop_by_type(spec, before)
+    normalize_cluster_ips(spec, before)
     if spec.get("type") == "ExternalName" or before.get("type") == "ExternalName":
         return
     for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"):
@@ -224,6 +233,45 @@ def _service_clear(new: Object, old: Object) -> None:
             spec[field] = before[field]
     if spec.get("type") in ("NodePort", "LoadBalancer"):
         _carry_node_ports(spec.get("ports") or [], before.get("ports") or [])
+
+
+def normalize_cluster_ips(spec: Object, before: Object | None) -> None:
+    """Keep clusterIP and clusterIPs one (NormalizeClusterIPs)."""
+    single, several = spec.get("clusterIP"), spec.get("clusterIPs")
+    if before is None:
+        if single and not several:
+            spec["clusterIPs"] = [single]
+        return
+    old_single, old_several = before.get("clusterIP"), before.get("clusterIPs")
+    if single != old_single and several == old_several:
+        if not single:
+            spec.pop("clusterIPs", None)
+        else:
+            spec["clusterIPs"] = [single, *(several or [])[1:]]
+    elif several != old_several and not several and single == old_single:
+        spec.pop("clusterIP", None)
+
+
+def _drop_by_type(spec: Object, before: Object) -> None:
+    """A field that a new type of Service has no use for goes, if the user left it as it was."""
+    kind, was = spec.get("type"), before.get("type")
+    if kind == was:
+        return
+    unused: tuple[str, ...] = ()
+    if kind == "ExternalName":
+        unused = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+    if kind not in ("NodePort", "LoadBalancer") and not spec.get("externalIPs"):
+        unused += ("externalTrafficPolicy",)
+    if kind != "LoadBalancer":
+        unused += ("allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort")
+    for field in unused:
+        if spec.get(field) == before.get(field):
+            spec.pop(field, None)
+    if kind not in ("NodePort", "LoadBalancer"):
+        kept = {p.get("nodePort") for p in before.get("ports") or ()}
+        for port in spec.get("ports") or ():
+            if port.get("nodePort") in kept:
+                port.pop("nodePort", None)
 
 
 def _carry_node_ports(ports: list[Object], before: list[Object]) -> None:

@@ -1,4 +1,5 @@
-"""Core kinds that configure: ConfigMap, Secret, Namespace, Node, LimitRange, ResourceQuota, Event, Lease."""
+"""Core kinds that configure: ConfigMap, Secret, Namespace, Node, LimitRange, ResourceQuota,
+Event, Lease."""
 
 from __future__ import annotations
 
@@ -121,10 +122,9 @@ def node(obj: Object, errors: Errors) -> None:
     cidrs = spec.get("podCIDRs") or []
     for i, cidr in enumerate(cidrs):
         fields.valid_cidr(cidr, f"spec.podCIDRs[{i}]", errors)
-    if len(cidrs) > 1:
-        if len(cidrs) > 2 or len({":" in cidr for cidr in cidrs}) == 1:
-            detail = "may specify no more than one CIDR for each IP family"
-            errors.append(invalid("spec.podCIDRs", cidrs, detail))
+    if len(cidrs) > 1 and (len(cidrs) > 2 or len({":" in cidr for cidr in cidrs}) == 1):
+        detail = "may specify no more than one CIDR for each IP family"
+        errors.append(invalid("spec.podCIDRs", cidrs, detail))
 
 
 def _node_resources(status: Object, errors: Errors) -> None:
@@ -227,7 +227,7 @@ def _limit_order(item: Object, resource: str, path: str, errors: Errors) -> None
     if above("default", "max"):
         report("default", "max", f"default value {limit} is greater than max value {high}")
     ratio = number["maxLimitRequestRatio"]
-    if ratio is not None and ratio < 1:
+    if ratio is not None and ratio < fields.ONE:
         detail = f"ratio {shown['maxLimitRequestRatio']} is less than 1"
         report("maxLimitRequestRatio", "maxLimitRequestRatio", detail)
 

@@ -22,8 +22,8 @@ _PROBES = (
 )
 _NOT_FOR_INIT = "may not be set for init containers without restartPolicy=Always"
 _NOT_EPHEMERAL = (
-    "ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy",
-    "restartPolicy",
+    "ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle",
+    "resizePolicy", "restartPolicy",
 )  # fmt: skip
 
 
@@ -220,7 +220,8 @@ def _value_from(source: Object, value: str | None, path: str, errors: Errors) ->
             _key_selector(source[key], at, errors)
     if not given:
         detail = (
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or "
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, "
+            "`secretKeyRef` or "
             "`fileKeyRef`"
         )
         errors.append(invalid(path, "", detail))
@@ -319,7 +320,8 @@ def _devices(container: Object, known: Mapping[str, Object], path: str, errors: 
             errors.append(not_found(f"{at}.name", volume))
         elif not source.get("persistentVolumeClaim") and not source.get("ephemeral"):
             detail = (
-                "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
+                "can only use volume source type of PersistentVolumeClaim or Ephemeral for block "
+                "mode"
             )
             errors.append(invalid(f"{at}.name", volume, detail))
         if not point:

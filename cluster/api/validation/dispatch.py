@@ -26,9 +26,7 @@ def create(resource: Kinded, obj: Object) -> list[FieldError]:
     return _unique(errors)
 
 
-def update(
-    resource: Kinded, new: Object, old: Object, subresource: str = ""
-) -> list[FieldError]:
+def update(resource: Kinded, new: Object, old: Object, subresource: str = "") -> list[FieldError]:
     kind = (resource.group, resource.kind)
     errors: list[FieldError] = []
     strict = kind in UPDATED_ONLY_WITH_RESOURCE_VERSION or resource.group not in BUILT_IN_GROUPS

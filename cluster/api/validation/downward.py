@@ -1,4 +1,5 @@
-"""The downward API: which fields and resources a pod may read about itself, in variables and files."""
+"""The downward API: which fields and resources a pod may read about itself, in variables and
+files."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ from cluster.api.validation import fields
 from cluster.api.validation.fields import Errors
 
 _ENV_FIELDS = (
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
-    "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
+    "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
 )  # fmt: skip
 _FILE_FIELDS = (
-    "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid",
+    "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace",
+    "metadata.uid",
 )  # fmt: skip
 _CONVERTIBLE = frozenset(
     (*_ENV_FIELDS, *_FILE_FIELDS, "spec.restartPolicy", "spec.schedulerName", "status.phase")

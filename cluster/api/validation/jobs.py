@@ -11,8 +11,8 @@ from cluster.api.validation.cron import schedule_error
 from cluster.api.validation.fields import Errors
 
 _COUNTS = (
-    "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished",
-    "backoffLimitPerIndex", "maxFailedIndexes",
+    "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit",
+    "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes",
 )  # fmt: skip
 _PARALLEL_LIMIT = 100_000
 
@@ -59,7 +59,9 @@ def _job_spec(spec: Object, path: str, errors: Errors) -> None:
         if spec.get("completions") is None:
             errors.append(required(f"{path}.completions", "when completion mode is Indexed"))
         if (spec.get("parallelism") or 0) > _PARALLEL_LIMIT:
-            detail = f"must be less than or equal to {_PARALLEL_LIMIT} when completion mode is Indexed"
+            detail = (
+                f"must be less than or equal to {_PARALLEL_LIMIT} when completion mode is Indexed"
+            )
             errors.append(invalid(f"{path}.parallelism", spec["parallelism"], detail))
     elif spec.get("backoffLimitPerIndex") is not None:
         at = f"{path}.backoffLimitPerIndex"
@@ -188,8 +190,9 @@ def _time_zone(zone: str, errors: Errors) -> None:
     if not zone:
         errors.append(invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string"))
     elif zone.lower() == "local":
-        detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        detail = (
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+        )
         errors.append(invalid("spec.timeZone", zone, detail))
     elif zone not in available_timezones():
         errors.append(invalid("spec.timeZone", zone, f"unknown time zone {zone}"))
-

@@ -66,7 +66,7 @@ def _contents(metadata: Object, errors: Errors) -> None:
         labels(found, "metadata.labels", errors)
     found = metadata.get("annotations")
     if found:
-        annotations(found, "metadata.annotations", errors)
+        check_annotations(found, "metadata.annotations", errors)
     if metadata.get("ownerReferences"):
         _owners(metadata["ownerReferences"], errors)
     if metadata.get("finalizers"):
@@ -88,7 +88,7 @@ def labels(found: Mapping[str, str], path: str, errors: Errors) -> None:
             errors.append(invalid(path, value, message))
 
 
-def annotations(found: Mapping[str, str], path: str, errors: Errors) -> None:
+def check_annotations(found: Mapping[str, str], path: str, errors: Errors) -> None:
     size = 0
     for key, value in found.items():
         size += len(key) + len(value)
@@ -116,7 +116,8 @@ def _owners(owners: list[Object], errors: Errors) -> None:
             current = f"{owner.get('kind')}/{owner.get('name')}"
             if controller:
                 detail = (
-                    "Only one reference can have Controller set to true. Found \"true\" in references "
+                    'Only one reference can have Controller set to true. Found "true" in references '
+                    ""
                     f"for {controller} and {current}"
                 )
                 errors.append(invalid(path, owners, detail))

@@ -1,7 +1,7 @@
 """Updates of pods and of their subresources: status, ephemeralcontainers, resize.
 
-The status update is the hottest validation of all: `prepare_update` shares the specification with the stored
-pod, so nothing of it is looked at.
+The status update is the hottest validation of all: `prepare_update` shares the specification with
+the stored pod, so nothing of it is looked at.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _annotations(new: Object, old: Object, errors: Errors) -> None:
             errors.append(forbidden(at, f"may not {verb} AppArmor annotations"))
         elif key == _MIRROR:
             errors.append(forbidden(at, f"may not {verb} mirror pod annotation"))
-    pods.annotations(after, new["spec"], "metadata.annotations", errors)
+    pods.pod_annotations(after, new["spec"], "metadata.annotations", errors)
 
 
 def _deadline(spec: Object, before: Object, errors: Errors) -> bool:

@@ -35,7 +35,7 @@ def pod_and_spec(pod: Object, spec: Object, errors: Errors) -> None:
     """What holds for a pod on create and update alike, its metadata aside."""
     found = pod["metadata"].get("annotations")
     if found:
-        annotations(found, spec, "metadata.annotations", errors)
+        pod_annotations(found, spec, "metadata.annotations", errors)
     pod_spec(spec, pod["metadata"].get("name") or "", "spec", errors, is_pod=True)
     if not spec.get("serviceAccountName"):
         for i, volume in enumerate(spec.get("volumes") or ()):
@@ -51,7 +51,7 @@ def pod_and_spec(pod: Object, spec: Object, errors: Errors) -> None:
                 containers.image_space(container, f"spec.{field}[{i}]", errors)
 
 
-def annotations(found: Mapping[str, str], spec: Object, path: str, errors: Errors) -> None:
+def pod_annotations(found: Mapping[str, str], spec: Object, path: str, errors: Errors) -> None:
     if _MIRROR in found and not spec.get("nodeName"):
         detail = "must set spec.nodeName if mirror pod annotation is set"
         errors.append(invalid(f"{path}[{_MIRROR}]", found[_MIRROR], detail))
@@ -69,9 +69,7 @@ def _is_int32(text: str) -> bool:
     return canonical and -MAX_INT32 - 1 <= int(text) <= MAX_INT32
 
 
-def _app_armor_annotation(
-    key: str, value: str, spec: Object, path: str, errors: Errors
-) -> None:
+def _app_armor_annotation(key: str, value: str, spec: Object, path: str, errors: Errors) -> None:
     wanted = key.removeprefix(_APP_ARMOR)
     parts = ("containers", "initContainers", "ephemeralContainers")
     if not any(c.get("name") == wanted for part in parts for c in spec.get(part) or ()):
@@ -87,8 +85,8 @@ def template(found: Object, path: str, errors: Errors) -> None:
     if meta.get("labels"):
         metadata.labels(meta["labels"], f"{path}.labels", errors)
     if meta.get("annotations"):
-        metadata.annotations(meta["annotations"], f"{path}.annotations", errors)
-        annotations(meta["annotations"], spec, f"{path}.annotations", errors)
+        metadata.check_annotations(meta["annotations"], f"{path}.annotations", errors)
+        pod_annotations(meta["annotations"], spec, f"{path}.annotations", errors)
     pod_spec(spec, "", f"{path}.spec", errors)
     if spec.get("ephemeralContainers"):
         detail = "ephemeral containers not allowed in pod template"
@@ -101,7 +99,11 @@ def pod_spec(
     get = spec.get
     if get("terminationGracePeriodSeconds") is None:
         errors.append(required(f"{path}.terminationGracePeriodSeconds"))
-    known = volumes(get("volumes"), pod_name, f"{path}.volumes", errors) if get("volumes") else _NOTHING
+    known = (
+        volumes(spec["volumes"], pod_name, f"{path}.volumes", errors)
+        if get("volumes")
+        else _NOTHING
+    )
     claims = _resource_claims(get("resourceClaims"), f"{path}.resourceClaims", errors)
     around = Surroundings(
         known,
@@ -127,7 +129,7 @@ def pod_spec(
         security.pod(spec["securityContext"], spec, f"{path}.securityContext", errors)
     security.host_namespaces(spec, path, errors)
     # Everything below is rare: one look decides whether any of it is there.
-    if not _RARE.isdisjoint(spec):
+    if not _RARE.isdisjoint(spec) or get("dnsPolicy") == "None":
         _rare_scheduling(spec, path, errors)
         _rare_names(spec, path, errors)
         _rare_rest(spec, path, errors)
@@ -142,8 +144,8 @@ def pod_spec(
 
 _RARE = frozenset({
     "nodeSelector", "affinity", "dnsConfig", "readinessGates", "schedulingGates", "hostAliases",
-    "topologySpreadConstraints", "activeDeadlineSeconds", "hostname", "subdomain", "priorityClassName",
-    "runtimeClassName", "preemptionPolicy", "overhead", "os", "resources", "dnsPolicy",
+    "topologySpreadConstraints", "activeDeadlineSeconds", "hostname", "subdomain",
+    "priorityClassName", "runtimeClassName", "preemptionPolicy", "overhead", "os", "resources",
 })  # fmt: skip
 
 
@@ -231,9 +233,7 @@ def _resource_claims(claims: list[Object] | None, path: str, errors: Errors) -> 
     return frozenset(seen)
 
 
-def _host_network_ports(
-    found: list[Object], path: str, errors: Errors, is_pod: bool
-) -> None:
+def _host_network_ports(found: list[Object], path: str, errors: Errors, is_pod: bool) -> None:
     for i, container in enumerate(found):
         for j, port in enumerate(container.get("ports") or ()):
             host = port.get("hostPort") or 0

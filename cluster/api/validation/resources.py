@@ -17,8 +17,8 @@ _OBJECT_COUNTS = frozenset({
     "persistentvolumeclaims", "services.nodeports", "services.loadbalancers",
 })  # fmt: skip
 _QUOTA = _OBJECT_COUNTS | _CONTAINER | frozenset({
-    "requests.cpu", "requests.memory", "requests.storage", "requests.ephemeral-storage", "limits.cpu",
-    "limits.memory", "limits.ephemeral-storage",
+    "requests.cpu", "requests.memory", "requests.storage", "requests.ephemeral-storage",
+    "limits.cpu", "limits.memory", "limits.ephemeral-storage",
 })  # fmt: skip
 _STANDARD = _QUOTA | {"storage"}
 
@@ -78,7 +78,7 @@ def quantity_value(resource: str, value: Any, path: str, errors: Errors) -> None
         return
     if number < 0:
         errors.append(invalid(path, str(value), fields.NEGATIVE))
-    if (resource in _OBJECT_COUNTS or is_extended(resource)) and number % 1:
+    if (resource in _OBJECT_COUNTS or is_extended(resource)) and number % fields.ONE:
         errors.append(invalid(path, str(value), "must be an integer"))
 
 

@@ -94,7 +94,8 @@ def tolerations(found: list[Object], path: str, errors: Errors) -> None:
             fields.name(key, names.qualified_name, f"{path}[{i}].key", errors)
         if not key and operator != "Exists":
             detail = (
-                'operator must be Exists when `key` is empty, which means "match all values and all '
+                'operator must be Exists when `key` is empty, which means "match all values and '
+                "all "
                 'keys"'
             )
             errors.append(invalid(f"{path}[{i}].operator", operator or "", detail))

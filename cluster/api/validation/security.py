@@ -51,7 +51,8 @@ def container(context: Object, host_users: bool, path: str, errors: Errors) -> N
             errors.append(invalid(path, context, detail))
         if "CAP_SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
             detail = (
-                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` "
+                "CAP_SYS_ADMIN"
             )
             errors.append(invalid(path, context, detail))
     _profiles(context, path, errors)

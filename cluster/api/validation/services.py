@@ -126,7 +126,9 @@ def _cluster_ips(spec: Object, errors: Errors) -> None:
             detail = "may specify no more than one IP for each IP family"
             errors.append(invalid(path, addresses, detail))
     if len(errors) == before and not is_headless(spec):
-        for i, (address, family) in enumerate(zip(addresses, spec.get("ipFamilies") or (), strict=False)):
+        for i, (address, family) in enumerate(
+            zip(addresses, spec.get("ipFamilies") or (), strict=False)
+        ):
             if (":" in address) != (family == "IPv6"):
                 detail = f"expected an {family} value as indicated by `ipFamilies[{i}]`"
                 errors.append(invalid(f"{path}[{i}]", address, detail))
@@ -188,7 +190,8 @@ def _traffic(spec: Object, errors: Errors) -> None:
     if health:
         if not checks_health:
             detail = (
-                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is "
+                "'Local'"
             )
             errors.append(invalid("spec.healthCheckNodePort", health, detail))
         else:

@@ -147,7 +147,7 @@ def claim_update(new: Object, old: Object, errors: Errors) -> None:
     fields.immutable(spec.get(mode), before.get(mode), mode, errors)
 
 
-def _storage(resources: Object | None) -> fields.Number | None:
+def _storage(resources: Object | None) -> fields.Nano | None:
     value = ((resources or {}).get("requests") or {}).get("storage")
     return None if value is None else fields.amount(value)
 

@@ -13,16 +13,17 @@ from cluster.api.validation.fields import Errors
 
 Check = Callable[[Object, str, Errors], None]
 _HOST_PATH_TYPES = (
-    "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
+    "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate",
+    "Socket",
 )  # fmt: skip
 
 
-def volumes(
-    found: list[Object], pod_name: str, path: str, errors: Errors
-) -> dict[str, Object]:
+def volumes(found: list[Object], pod_name: str, path: str, errors: Errors) -> dict[str, Object]:
     """Check the volumes of a pod (`pod_name` empty: of a template); the valid ones by name."""
     known: dict[str, Object] = {}
-    created = {f"{pod_name}-{v.get('name')}" for v in found if v.get("ephemeral")} if pod_name else set()
+    created = (
+        {f"{pod_name}-{v.get('name')}" for v in found if v.get("ephemeral")} if pod_name else set()
+    )
     for i, volume in enumerate(found):
         at = f"{path}[{i}]"
         before = len(errors)
@@ -148,9 +149,7 @@ def _projected_keys(source: Object, at: str, path: str, seen: set[str], errors: 
         _unique(item.get("path"), source.get("name"), path, seen, errors)
 
 
-def _unique(
-    file: str | None, value: str | None, path: str, seen: set[str], errors: Errors
-) -> None:
+def _unique(file: str | None, value: str | None, path: str, seen: set[str], errors: Errors) -> None:
     if file:
         if file in seen:
             errors.append(invalid(path, value, "conflicting duplicate paths"))

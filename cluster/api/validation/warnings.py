@@ -1,4 +1,5 @@
-"""Warnings: what Kubernetes accepts but says something about (pkg/api/pod/warnings.go and others)."""
+"""Warnings: what Kubernetes accepts but says something about (pkg/api/pod/warnings.go and
+others)."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def warnings(resource: Kinded, obj: Object) -> list[str]:
         return _pod(obj)
     if resource.group in ("apps", "batch") and resource.kind in _TEMPLATES:
         template = (obj.get("spec") or {}).get("template") or {}
-        return _pod_spec(template.get("spec") or {}, template.get("metadata") or {}, "spec.template.")
+        return _pod_spec(
+            template.get("spec") or {}, template.get("metadata") or {}, "spec.template."
+        )
     if resource.group == "" and resource.kind == "Endpoints":
         return ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"]
     if resource.group == "" and resource.kind == "Service":
@@ -62,14 +65,18 @@ def _pod_spec(spec: Object, metadata: Object, prefix: str) -> list[str]:
         )
     for i, volume in enumerate(spec.get("volumes") or ()):
         if volume.get("gitRepo") is not None:
-            found.append(f"{prefix}spec.volumes[{i}].gitRepo: deprecated in v1.11, and disabled by default in v1.33+")
+            found.append(
+                f"{prefix}spec.volumes[{i}].gitRepo: deprecated in v1.11, and disabled by default "
+                f"in v1.33+"
+            )
     for field in ("initContainers", "containers"):
         for i, container in enumerate(spec.get(field) or ()):
             found += _container(container, f"{prefix}spec.{field}[{i}]")
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is not None and grace < 0:
         found.append(
-            f"{prefix}spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid "
+            f"{prefix}spec.terminationGracePeriodSeconds: must be >= 0; negative values are "
+            f"invalid "
             "and will be treated as 1"
         )
     return found
@@ -82,7 +89,8 @@ def _container(container: Object, path: str) -> list[str]:
         name = variable.get("name")
         if name in seen:
             found.append(
-                f'{path}.env[{i}]: hides previous definition of "{name}", which may be dropped when '
+                f'{path}.env[{i}]: hides previous definition of "{name}", which may be dropped '
+                f"when "
                 "using apply"
             )
         seen.add(str(name))
@@ -90,7 +98,9 @@ def _container(container: Object, path: str) -> list[str]:
     for i, port in enumerate(container.get("ports") or ()):
         key = (port.get("containerPort"), port.get("protocol"))
         if key in ports and not port.get("hostPort"):
-            found.append(f"{path}.ports[{i}]: duplicate port definition with {path}.ports[{ports[key]}]")
+            found.append(
+                f"{path}.ports[{i}]: duplicate port definition with {path}.ports[{ports[key]}]"
+            )
         ports.setdefault(key, i)
     return found
 

@@ -246,7 +246,8 @@ _COUNTS = (
     "updatedNumberScheduled", "numberAvailable", "numberUnavailable",
 )  # fmt: skip
 _WITHIN_REPLICAS = (
-    "fullyLabeledReplicas", "updatedReplicas", "readyReplicas", "availableReplicas", "currentReplicas",
+    "fullyLabeledReplicas", "updatedReplicas", "readyReplicas", "availableReplicas",
+    "currentReplicas",
 )  # fmt: skip
 
 
