@@ -1,0 +1,115 @@
+"""CREATE: a new object, named by the client or by generateName."""
+
+from __future__ import annotations
+
+from cluster.api import strategy
+from cluster.api.errors import AlreadyExists, BadRequest, Invalid
+from cluster.api.meta import Object, rfc3339
+from cluster.apiserver import pipeline
+from cluster.apiserver.backend import Backend
+from cluster.apiserver.call import Call, Outcome
+from cluster.apiserver.pipeline import Admission, decode_object, match_namespace
+from cluster.apiserver.problems import already_exists
+from cluster.etcd.store import CompareFailed
+
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""No vowels, so that no words arise by chance (apimachinery's util/rand)."""
+_RANDOM_LENGTH = 5
+_BASE_LENGTH = 63 - _RANDOM_LENGTH
+GENERATE_ATTEMPTS = 8
+
+
+async def create(backend: Backend, call: Call) -> Outcome:
+    """POST to a collection. Raises BadRequest, Invalid, AlreadyExists, Forbidden (admission)."""
+    obj = decode_object(backend, call, call.decoded())
+    match_namespace(call, obj)
+    return await create_object(backend, call, obj)
+
+
+async def create_object(backend: Backend, call: Call, obj: Object) -> Outcome:
+    """Store a decoded object. A generated name that is taken is drawn again."""
+    metadata = obj["metadata"]
+    generated = not metadata.get("name") and metadata.get("generateName")
+    if not generated:
+        return await _create_once(backend, call, obj)
+    pristine = pipeline.encode_checked(obj) if isinstance(generated, str) else b""
+    for attempt in range(GENERATE_ATTEMPTS):
+        if attempt:
+            import orjson
+
+            obj = orjson.loads(pristine)
+        obj["metadata"]["name"] = generate_name(backend, str(generated))
+        try:
+            return await _create_once(backend, call, obj)
+        except AlreadyExists:
+            if attempt == GENERATE_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def generate_name(backend: Backend, base: str) -> str:
+    """names.SimpleNameGenerator."""
+    chosen = "".join(backend.rng.choices(NAME_ALPHABET, k=_RANDOM_LENGTH))
+    return base[:_BASE_LENGTH] + chosen
+
+
+async def _create_once(backend: Backend, call: Call, obj: Object) -> Outcome:
+    resource = call.resource
+    await prepare(backend, call, obj)
+    name = obj["metadata"]["name"]
+    cache = backend.cache(resource)
+    key = cache.key(call.namespace, name)
+    if call.dry_run:
+        if key in cache.entries:
+            raise already_exists(resource, name)
+        return Outcome(201, obj=obj)
+    release = _nothing
+    if resource.plural == "services" and not resource.group:
+        release = backend.allocators.allocate(obj)
+    try:
+        value = pipeline.encode_checked(obj)
+        revision = await backend.storage.put_encoded(
+            cache, key, value, obj, 0, pipeline.durable(resource)
+        )
+    except CompareFailed:
+        raise already_exists(resource, name) from None
+    finally:
+        release()
+    return pipeline.stored(cache, key, revision, obj, 201)
+
+
+def _nothing() -> None:
+    """No reservation to give back."""
+
+
+async def prepare(backend: Backend, call: Call, obj: Object) -> None:
+    """Everything before the store, in place: system metadata, defaults, admission, strategy,
+    validation."""
+    resource = call.resource
+    metadata = obj["metadata"]
+    if metadata.pop("resourceVersion", None) not in (None, "", "0"):
+        raise BadRequest("resourceVersion should not be set on objects to be created")
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        metadata.pop(field, None)
+    now = backend.clock.now()
+    metadata["uid"] = backend.new_uid()
+    metadata["creationTimestamp"] = rfc3339(now)
+    gvk = (resource.group, resource.version, resource.kind)
+    strategy.default(gvk, obj)
+    name = metadata.get("name") or ""
+    admission = Admission(
+        backend, call, "CREATE", obj, None, name=name if isinstance(name, str) else ""
+    )
+    await admission.mutate()
+    strategy.prepare_create(resource, obj, now=now, new_uid=backend.new_uid)
+    errors = strategy.validate_create(resource, obj)
+    if errors:
+        raise Invalid.of(resource.group, resource.kind, name, errors)
+    await admission.validate()
+    found = strategy.warnings(resource, obj)
+    if found:
+        call.warnings.extend(found)
+    if backend.config.managed_fields:
+        pipeline.track(backend, call, None, obj)
+    else:
+        metadata.pop("managedFields", None)
