@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cluster.api.meta import Object, object_key
 from cluster.api.quantity import milli_value, value
+from cluster.scheduler.matching import PodCounts, PodKind
 from cluster.scheduler.shape import HostPort, Shape, Shapes, normalized_image
 
 CPU, MEMORY, EPHEMERAL, PODS = 0, 1, 2, 3
@@ -32,6 +33,7 @@ class PodInfo:
     obj: Object
     shape: Shape
     node: str = ""
+    terminating: bool = False
 
     @property
     def priority(self) -> int:
@@ -85,6 +87,10 @@ class NodeTable:
         self.changes: list[int] = []
         """Rows whose pods changed, in order, since the epoch began."""
         self.count = 0
+        self.pod_counts = PodCounts()
+        self.affine: dict[bytes, tuple[Shape, dict[int, int]]] = {}
+        """Shapes with terms about other pods: how many pods of each on which rows."""
+        self._domains: dict[str, tuple[int, Ints, int]] = {}
         self._row_of: dict[str, int] = {}
         self._free: list[int] = []
         self._taint_ids: dict[str, int] = {"()": 0}
@@ -116,6 +122,31 @@ class NodeTable:
                 self._amounts.clear()
             self._amounts[shape.key] = found
         return found
+
+    def domains(self, topology_key: str) -> tuple[Ints, int]:
+        """(number of the domain each row is in, -1 for none; how many domains there are)."""
+        kept = self._domains.get(topology_key)
+        if kept is not None and kept[0] == self.generation and len(kept[1]) == self.size:
+            return kept[1], kept[2]
+        numbers = np.full(self.size, -1, np.int64)
+        values = self.labels.get(topology_key, {})
+        for number, rows in enumerate(values.values()):
+            numbers[[*rows]] = number
+        if len(self._domains) > 64:
+            self._domains.clear()
+        self._domains[topology_key] = (self.generation, numbers, len(values))
+        return numbers, len(values)
+
+    def matching(self, kind: PodKind) -> Ints:
+        """How many pods of the kind are on each row."""
+        counts = self.pod_counts.column(kind, self.valid.shape[0], self._walk())
+        return counts[: self.size]
+
+    def _walk(self) -> Iterable[tuple[int, Shape, bool]]:
+        for row, entry in enumerate(self.rows):
+            if entry is not None:
+                for pod in entry.pods.values():
+                    yield row, pod.shape, pod.terminating
 
     def resource_names(self) -> list[str]:
         return [*self.resources]
@@ -171,14 +202,14 @@ class NodeTable:
         assert pod.key not in entry.pods, f"{pod.key} is on {node} already"
         entry.pods[pod.key] = pod
         pod.node = node
-        self._count(row, entry, pod.shape, 1)
+        self._count(row, entry, pod.shape, 1, terminating=pod.terminating)
         return row
 
     def remove_pod(self, pod: PodInfo) -> int:
         row = self._row_of[pod.node]
         entry = self.at(row)
         del entry.pods[pod.key]
-        self._count(row, entry, pod.shape, -1)
+        self._count(row, entry, pod.shape, -1, terminating=pod.terminating)
         self._free_if_empty(row)
         return row
 
@@ -194,7 +225,9 @@ class NodeTable:
         self.epoch += 1
         self.changes.clear()
 
-    def _count(self, row: int, entry: NodeRow, shape: Shape, sign: int) -> None:
+    def _count(
+        self, row: int, entry: NodeRow, shape: Shape, sign: int, *, terminating: bool = False
+    ) -> None:
         if len(self.changes) >= MAX_CHANGES:
             self.new_epoch()
         self.changes.append(row)
@@ -202,12 +235,26 @@ class NodeTable:
             self.requested[index, row] += sign * amount
         self.nonzero[0, row] += sign * shape.nonzero_milli_cpu
         self.nonzero[1, row] += sign * shape.nonzero_memory_bytes
+        self.pod_counts.count(row, shape, sign, terminating=terminating)
+        if shape.affine:
+            self._count_affine(row, shape, sign)
         for port in shape.host_ports:
             left = entry.ports.get(port, 0) + sign
             if left:
                 entry.ports[port] = left
             else:
                 del entry.ports[port]
+
+    def _count_affine(self, row: int, shape: Shape, sign: int) -> None:
+        _, rows = self.affine.setdefault(shape.key, (shape, {}))
+        left = rows.get(row, 0) + sign
+        if left:
+            rows[row] = left
+        else:
+            del rows[row]
+            if not rows:
+                del self.affine[shape.key]
+        self.new_epoch()
 
     def _ensure_row(self, name: str) -> int:
         row = self._row_of.get(name)
@@ -240,6 +287,7 @@ class NodeTable:
 
     def _grow(self, capacity: int) -> None:
         more = capacity - self.valid.shape[0]
+        self.pod_counts.forget()
         self.allocatable = np.pad(self.allocatable, ((0, 0), (0, more)))
         self.requested = np.pad(self.requested, ((0, 0), (0, more)))
         self.nonzero = np.pad(self.nonzero, ((0, 0), (0, more)))
@@ -335,7 +383,13 @@ class Cache:
 
     def info(self, pod: Object) -> PodInfo:
         metadata = pod["metadata"]
-        return PodInfo(object_key(pod), metadata.get("uid", ""), pod, self.shapes.of(pod))
+        return PodInfo(
+            object_key(pod),
+            metadata.get("uid", ""),
+            pod,
+            self.shapes.of(pod),
+            terminating=bool(metadata.get("deletionTimestamp")),
+        )
 
     def assume(self, pod: PodInfo, node: str) -> int:
         """Count a pod on the node chosen for it. Returns the row."""
@@ -373,7 +427,8 @@ class Cache:
             self._assumed.pop(key, None)
             shape = self.shapes.of(obj)
             same = known.uid == obj["metadata"].get("uid", "") and known.node == node
-            if same and shape is known.shape:
+            ending = bool(obj["metadata"].get("deletionTimestamp"))
+            if same and shape is known.shape and ending == known.terminating:
                 known.obj = obj
                 return known
             self.nodes.remove_pod(known)

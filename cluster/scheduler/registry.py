@@ -24,8 +24,10 @@ from cluster.scheduler.plugins.basic import (
     PrioritySort,
     SchedulingGates,
 )
+from cluster.scheduler.plugins.interpodaffinity import InterPodAffinity
 from cluster.scheduler.plugins.nodeaffinity import NodeAffinity
 from cluster.scheduler.plugins.noderesources import BalancedAllocation, Fit, Strategy
+from cluster.scheduler.plugins.podtopologyspread import PodTopologySpread
 from cluster.scheduler.plugins.preemption import DefaultPreemption
 from cluster.scheduler.plugins.refusal import Refusal
 from cluster.scheduler.plugins.tainttoleration import TaintToleration
@@ -147,14 +149,10 @@ FACTORIES: Mapping[str, Callable[[Handle, Args], Plugin]] = {
     "DynamicResources": lambda handle, args: Refusal(
         "DynamicResources", "resource claims in pods", lambda shape: shape.resource_claims
     ),
-    "PodTopologySpread": lambda handle, args: Refusal(
-        "PodTopologySpread",
-        "topologySpreadConstraints",
-        lambda shape: any(c.get("whenUnsatisfiable") == "DoNotSchedule" for c in shape.spread),
+    "PodTopologySpread": lambda handle, args: PodTopologySpread(
+        tuple(args.get("defaultConstraints") or ())
     ),
-    "InterPodAffinity": lambda handle, args: Refusal(
-        "InterPodAffinity",
-        "pod affinity and anti-affinity",
-        lambda shape: bool({"podAffinity", "podAntiAffinity"} & shape.affinity.keys()),
+    "InterPodAffinity": lambda handle, args: InterPodAffinity(
+        lambda: handle.listed("namespaces"), int(args.get("hardPodAffinityWeight", 1))
     ),
 }

@@ -16,6 +16,7 @@ from functools import partial
 
 from cluster.api.errors import NotFound, StatusError
 from cluster.api.meta import (
+    NAMESPACES,
     NODES,
     PODDISRUPTIONBUDGETS,
     PODS,
@@ -64,6 +65,7 @@ class Scheduler:
         self._informers = informers or InformerFactory(client, clock=clock, rng=rng)
         self.cache = Cache(Shapes(), assumed_seconds=config.assumed_seconds)
         self._budgets = self._informers.informer(PODDISRUPTIONBUDGETS)
+        self._namespaces = self._informers.informer(NAMESPACES)
         self._status = PodStatusWriter(client, recorder, clock)
         handle = Handle(client, self.cache, rng, self._listed, self._run_of)
         self.profiles: dict[str, Profile] = {
@@ -93,6 +95,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Schedule until cancelled."""
+        self._namespaces.add_handler_batch(self.handle_namespaces)
         self._informers.informer(NODES).add_handler_batch(self.handle_nodes)
         pods = self._informers.informer(PODS, field_selector=POD_SELECTOR)
         pods.add_handler_batch(self.handle_pods)
@@ -142,6 +145,11 @@ class Scheduler:
         self._wake.set()
 
     # Changes in
+
+    def handle_namespaces(self, changes: Sequence[Change]) -> None:
+        """Affinity terms may select namespaces by their labels."""
+        self.cache.nodes.new_epoch()
+        self._happened([ClusterEvent("Namespace", "Update", old, new) for old, new in changes])
 
     def handle_nodes(self, changes: Sequence[Change]) -> None:
         events: list[ClusterEvent] = []
@@ -443,8 +451,8 @@ class Scheduler:
         return Run(self.profiles[shape.scheduler_name], shape, self.cache.nodes, self._rng)
 
     def _listed(self, plural: str) -> Iterable[Object]:
-        assert plural == "poddisruptionbudgets", plural
-        return self._budgets.list()
+        informer = {"poddisruptionbudgets": self._budgets, "namespaces": self._namespaces}[plural]
+        return informer.list()
 
     def _count_incoming(self, queue: str, event: str, amount: int) -> None:
         self._metrics.incoming.labels(queue, event).inc(amount)

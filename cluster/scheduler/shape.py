@@ -50,6 +50,11 @@ class Shape:
     resource_claims: bool
 
     @property
+    def affine(self) -> bool:
+        """Has terms about other pods: its coming and going changes verdicts on other nodes."""
+        return "podAffinity" in self.affinity or "podAntiAffinity" in self.affinity
+
+    @property
     def best_effort(self) -> bool:
         """No cpu and no memory is requested."""
         return not (self.requests.get("cpu") or self.requests.get("memory"))
