@@ -41,7 +41,7 @@ def plan_impersonation(
 ) -> Impersonation | None:
     """None when no header asks for it. `headers` are lower-case; `repeated` has every value of the
     headers that came more than once."""
-    if USER not in headers and not any(name.startswith("impersonate-") for name in headers):
+    if USER not in headers and GROUP not in headers and UID not in headers:
         return None
     name = headers.get(USER, "")
     groups = list((repeated or {}).get(GROUP) or [headers[GROUP]] if GROUP in headers else [])
