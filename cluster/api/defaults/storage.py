@@ -56,9 +56,9 @@ def _claim_spec(spec: Object) -> None:
     # A data source may be given under its old or its new name; both are stored.
     if spec.get("dataSource") is not None and spec.get("dataSourceRef") is None:
         spec["dataSourceRef"] = dict(spec["dataSource"])
-    elif spec.get("dataSourceRef") is not None and spec.get("dataSource") is None:
-        if not spec["dataSourceRef"].get("namespace"):
-            spec["dataSource"] = dict(spec["dataSourceRef"])
+    ref = spec.get("dataSourceRef")
+    if ref is not None and spec.get("dataSource") is None and not ref.get("namespace"):
+        spec["dataSource"] = dict(ref)
 
 
 def claim_template(claim: Object) -> None:

@@ -103,7 +103,11 @@ def _job(job: Object, now: float) -> None:
     for prefix in ("", "batch.kubernetes.io/"):
         labels.setdefault(f"{prefix}controller-uid", uid)
         labels.setdefault(f"{prefix}job-name", metadata["name"])
-    selector = spec.setdefault("selector", {})
+    if not metadata.get("labels"):
+        metadata["labels"] = dict(labels)
+    selector = spec.get("selector")
+    if selector is None:
+        selector = spec["selector"] = {}
     selector.setdefault("matchLabels", {}).setdefault("batch.kubernetes.io/controller-uid", uid)
 
 

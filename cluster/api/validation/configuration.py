@@ -193,10 +193,10 @@ def _limit_names(item: Object, kind: str, path: str, errors: Errors) -> None:
             else:
                 resources.resource_name(resource, at, errors)
             fields.checked_amount(value, at, errors)
-    if kind == "PersistentVolumeClaim":
-        if not any("storage" in (item.get(field) or {}) for field in ("min", "max")):
-            detail = "either minimum or maximum storage value is required, but neither was provided"
-            errors.append(required(f"{path}.limits", detail))
+    bounded = any("storage" in (item.get(field) or {}) for field in ("min", "max"))
+    if kind == "PersistentVolumeClaim" and not bounded:
+        detail = "either minimum or maximum storage value is required, but neither was provided"
+        errors.append(required(f"{path}.limits", detail))
 
 
 def _limit_order(item: Object, resource: str, path: str, errors: Errors) -> None:

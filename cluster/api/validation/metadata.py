@@ -116,7 +116,8 @@ def _owners(owners: list[Object], errors: Errors) -> None:
             current = f"{owner.get('kind')}/{owner.get('name')}"
             if controller:
                 detail = (
-                    'Only one reference can have Controller set to true. Found "true" in references '
+                    "Only one reference can have Controller set to true. "
+                    'Found "true" in references '
                     ""
                     f"for {controller} and {current}"
                 )

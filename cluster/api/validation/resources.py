@@ -50,10 +50,10 @@ def resource_name(resource: str, path: str, errors: Errors) -> bool:
     """Any resource of the API. Whether it is one."""
     before = len(errors)
     fields.name(resource, names.qualified_name, path, errors)
-    if len(errors) == before and "/" not in resource:
-        if resource not in _STANDARD and not is_quota_name(resource):
-            detail = "must be a standard resource type or fully qualified"
-            errors.append(invalid(path, resource, detail))
+    known = "/" in resource or resource in _STANDARD or is_quota_name(resource)
+    if len(errors) == before and not known:
+        detail = "must be a standard resource type or fully qualified"
+        errors.append(invalid(path, resource, detail))
     return len(errors) == before
 
 

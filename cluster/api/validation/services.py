@@ -121,10 +121,10 @@ def _cluster_ips(spec: Object, errors: Errors) -> None:
             fields.valid_ip(address, f"{path}[{i}]", errors)
     if len(addresses) > 2:
         errors.append(invalid(path, addresses, "may only hold up to 2 values"))
-    if len(errors) == before and len(addresses) > 1:
-        if len({":" in address for address in addresses}) == 1:
-            detail = "may specify no more than one IP for each IP family"
-            errors.append(invalid(path, addresses, detail))
+    one_family = len({":" in address for address in addresses}) == 1
+    if len(errors) == before and len(addresses) > 1 and one_family:
+        detail = "may specify no more than one IP for each IP family"
+        errors.append(invalid(path, addresses, detail))
     if len(errors) == before and not is_headless(spec):
         for i, (address, family) in enumerate(
             zip(addresses, spec.get("ipFamilies") or (), strict=False)
@@ -214,9 +214,10 @@ def service_update(new: Object, old: Object, errors: Errors) -> None:
     same = spec.get("type") == before.get("type") == "LoadBalancer"
     if same and spec.get("loadBalancerClass") != before.get("loadBalancerClass"):
         errors.append(invalid("spec.loadBalancerClass", spec.get("loadBalancerClass"), _ONCE))
-    if same and spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy") == "Local":
-        if spec.get("healthCheckNodePort") != before.get("healthCheckNodePort"):
-            errors.append(forbidden("spec.healthCheckNodePort", fields.IMMUTABLE))
+    local = spec.get("externalTrafficPolicy") == before.get("externalTrafficPolicy") == "Local"
+    port = "healthCheckNodePort"
+    if same and local and spec.get(port) != before.get(port):
+        errors.append(forbidden(f"spec.{port}", fields.IMMUTABLE))
 
 
 def _kept_addresses(spec: Object, before: Object, errors: Errors) -> None:
