@@ -78,8 +78,9 @@ class Fit:
         code = Code.UNSCHEDULABLE
         if nodes.requested[PODS, row] + 1 > nodes.allocatable[PODS, row]:
             reasons.append("Too many pods")
+        amounts = sorted(self._amounts(shape, nodes))
         names = nodes.resource_names()
-        for index, amount in sorted(self._amounts(shape, nodes)):
+        for index, amount in amounts:
             total = int(nodes.allocatable[index, row])
             if amount > total - int(nodes.requested[index, row]):
                 reasons.append(f"Insufficient {names[index]}")
@@ -133,10 +134,11 @@ class Fit:
         return all(found.get(n, 0) >= a for n, a in shape.requests.items())
 
     def _amounts(self, shape: Shape, nodes: NodeTable) -> list[tuple[int, int]]:
+        amounts = nodes.amounts(shape)  # may add a column: its name exists only afterwards
         names = nodes.resource_names()
         return [
             (index, amount)
-            for index, amount in nodes.amounts(shape)
+            for index, amount in amounts
             if index != PODS and not self._ignores(names[index])
         ]
 
