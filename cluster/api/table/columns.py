@@ -60,7 +60,7 @@ def _declared(word: str) -> Object:
     wide = word.endswith("*")
     name, _, kind = word.rstrip("*").partition(":")
     if name == "Name":
-        return NAME
+        return {**NAME, "priority": int(wide)}
     if name == "Age":
         return AGE
     types = {"": "string", "int": "integer", "bool": "boolean"}
