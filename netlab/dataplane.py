@@ -1,14 +1,14 @@
 """Virtual servers in nftables: plays kube-proxy's nftables backend.
 
-A service is not a chain: that costs a chain, a set and rules each, and every change a flush. Here all services share a few
-maps, and a packet of a new connection takes three look-ups:
+A service is not a chain: that costs a chain, a set and rules each, and every change a flush. Here
+all services share a few maps, and a packet of a new connection takes three look-ups:
 
     services   address . protocol . port -> number       (node-ports: protocol . port -> number with the masquerade bit)
     verdicts   number -> goto random-N, sticky-N-T or reject
     endpoints  number . random(N) -> pod address . port
 
-So a change of one endpoint is a transaction of a few map elements, whatever the number of services. The number travels in the
-packet's mark; its top bit asks the fabric's table to masquerade.
+So a change of one endpoint is a transaction of a few map elements, whatever the number of services.
+The number travels in the packet's mark; its top bit asks the fabric's table to masquerade.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ Endpoint = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class VirtualServer:
-    """One port of one service. `address` '' means no cluster address. `external` addresses lead to it too, masqueraded
-    like its node port. `local_endpoints`: by node address, the only endpoints that the node port there may lead to, with
-    the client's address kept (externalTrafficPolicy: Local)."""
+    """One port of one service. `address` '' means no cluster address. `external` addresses lead to
+    it too, masqueraded like its node port. `local_endpoints`: by node address, the only endpoints
+    that the node port there may lead to, with the client's address kept (externalTrafficPolicy:
+    Local)."""
 
     address: str
     protocol: str
@@ -59,7 +60,8 @@ class _Entry:
 
 
 class Dataplane:
-    """The services of one fabric. Methods block; they are to be run through `fabric.submit` from an event loop."""
+    """The services of one fabric. Methods block; they are to be run through `fabric.submit` from an
+    event loop."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
@@ -76,15 +78,19 @@ class Dataplane:
         self._nft.close()
 
     def replace(self, services: Mapping[str, VirtualServer]) -> None:
-        """Exactly these services, in one transaction: also over what a process before this one left."""
+        """Exactly these services, in one transaction: also over what a process before this one
+        left."""
         if self._ready:
-            gone: dict[str, VirtualServer | None] = dict.fromkeys(self._names.keys() - services.keys())
+            gone: dict[str, VirtualServer | None] = dict.fromkeys(
+                self._names.keys() - services.keys()
+            )
             self.apply({**services, **gone})
             return
         self._fabric.submit(self._start, services).result()
 
     def apply(self, changes: Mapping[str, VirtualServer | None]) -> None:
-        """Only these services have changed (None: removed), in one transaction. Raises NetlabError."""
+        """Only these services have changed (None: removed), in one transaction. Raises
+        NetlabError."""
         if not self._ready:
             self.replace({k: v for k, v in changes.items() if v is not None})
             return
@@ -93,7 +99,11 @@ class Dataplane:
     # In the fabric's thread
 
     def _start(self, services: Mapping[str, VirtualServer]) -> None:
-        table = [nft.add_table(TABLE), nft.delete_table(TABLE), *_table(self._fabric.config.service_cidr)]
+        table = [
+            nft.add_table(TABLE),
+            nft.delete_table(TABLE),
+            *_table(self._fabric.config.service_cidr),
+        ]
         self._commit([*table, *self._plan(services)])
         self._ready = True
 
@@ -242,18 +252,24 @@ def _parts(key: str, server: VirtualServer) -> Iterable[tuple[str, VirtualServer
     if server.local_endpoints is None:
         yield key, server
         return
-    yield key, VirtualServer(
-        server.address,
-        server.protocol,
-        server.port,
-        server.endpoints,
-        0,
-        (),
-        server.affinity_seconds,
+    yield (
+        key,
+        VirtualServer(
+            server.address,
+            server.protocol,
+            server.port,
+            server.endpoints,
+            0,
+            (),
+            server.affinity_seconds,
+        ),
     )
     for node, endpoints in server.local_endpoints.items():
-        yield f"{key}@{node}", VirtualServer(
-            node, server.protocol, server.node_port, endpoints, 0, (), server.affinity_seconds
+        yield (
+            f"{key}@{node}",
+            VirtualServer(
+                node, server.protocol, server.node_port, endpoints, 0, (), server.affinity_seconds
+            ),
         )
 
 

@@ -1,10 +1,13 @@
-"""The fabric: one network namespace per cluster and host that holds every link, route and rule of the cluster.
+"""The fabric: one network namespace per cluster and host that holds every link, route and rule of
+the cluster.
 
-Removing that namespace removes them all, even after SIGKILL; the machine's own firewall and routes are never touched. Several
-processes of a host may share a fabric: each opens it under an `owner` name of its own and has a ledger of its own.
+Removing that namespace removes them all, even after SIGKILL; the machine's own firewall and routes
+are never touched. Several processes of a host may share a fabric: each opens it under an `owner`
+name of its own and has a ledger of its own.
 
-All methods block and may be called from any thread; an event loop calls `fabric.submit(fabric.add_pods, pods)` and awaits the
-future. The work itself happens in one thread (see namespaces.py).
+All methods block and may be called from any thread; an event loop calls
+`fabric.submit(fabric.add_pods, pods)` and awaits the future. The work itself happens in one thread
+(see namespaces.py).
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from netlab.namespaces import (
 )
 from netlab.netlink import NetlinkSocket
 from netlab.nft import NftSocket
-from netlab.peers import plan_peers
+from netlab.peers import plan_peers, stale_routes
 from netlab.values import (
     Attachment,
     FabricConfig,
@@ -48,7 +51,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _CHUNK = 64
 _MAX_CLOSING = 512
-"""Namespaces that may wait for the kernel to free them before the next ones are made: it frees serially."""
+"""Namespaces that may wait for the kernel to free them before the next ones are made: it frees
+serially."""
 _CLOSING_SECONDS = 10.0
 _ENOENT, _EEXIST, _ESRCH, _ENODEV, _EADDRNOTAVAIL = 2, 17, 3, 19, 99
 _GONE = frozenset((_ENOENT, _ESRCH, _ENODEV, _EADDRNOTAVAIL))
@@ -56,7 +60,8 @@ _GONE = frozenset((_ENOENT, _ESRCH, _ENODEV, _EADDRNOTAVAIL))
 
 @dataclass(frozen=True, slots=True)
 class FabricStatistics:
-    """`closing`: namespaces given back to the kernel that it has not freed yet (as far as looked)."""
+    """`closing`: namespaces given back to the kernel that it has not freed yet (as far as
+    looked)."""
 
     attached: int
     closing: int
@@ -75,7 +80,7 @@ class Fabric:
         self._ipam = Ipam()
         self._attached: dict[str, Attachment] = {}
         self._closing: deque[tuple[int, float]] = deque()
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[str, Peer] | None = None
         self._ipv6 = Path("/proc/sys/net/ipv6").exists()
         with thread.inside(self._fd):
             self._route = NetlinkSocket()
@@ -85,7 +90,8 @@ class Fabric:
 
     @classmethod
     def ensure(cls, config: FabricConfig, owner: str = "main") -> Fabric:
-        """Make the fabric, or find it, or complete it after a crash. Idempotent; safe beside other processes.
+        """Make the fabric, or find it, or complete it after a crash. Idempotent; safe beside other
+        processes.
 
         Raises NetlabError without the rights to, OSError if the kernel refuses.
         """
@@ -131,7 +137,8 @@ class Fabric:
         return self._thread.run(self._add_pods, wanted)
 
     def delete_pods(self, ids: Iterable[str]) -> None:
-        """CNI DEL for many. Idempotent. Traffic stops at once; the kernel frees the rest in its own time."""
+        """CNI DEL for many. Idempotent. Traffic stops at once; the kernel frees the rest in its own
+        time."""
         self._thread.run(self._delete_pods, list(ids))
 
     def attachments(self) -> Mapping[str, Attachment]:
@@ -139,9 +146,7 @@ class Fabric:
         return dict(self._attached)
 
     def statistics(self) -> FabricStatistics:
-        return FabricStatistics(
-            len(self._attached), len(self._closing), self._ledger.state.lines
-        )
+        return FabricStatistics(len(self._attached), len(self._closing), self._ledger.state.lines)
 
     # Hosts
 
@@ -154,7 +159,8 @@ class Fabric:
         return frozenset(self._node_addresses)
 
     def set_peers(self, peers: Iterable[Peer]) -> None:
-        """Exactly these other hosts belong to the cluster. Hosts may join and leave while pods run."""
+        """Exactly these other hosts belong to the cluster. Hosts may join and leave while pods
+        run."""
         self._thread.run(self._set_peers, {p.host_address: p for p in peers})
 
     # Sockets
@@ -162,11 +168,14 @@ class Fabric:
     def socket_in(
         self, netns_path: str, kind: socket.SocketKind, address: str, port: int
     ) -> socket.socket:
-        """A bound, non-blocking socket in a pod's namespace, or in the fabric's if `netns_path` is ''. Listening
-        if it is a stream. Raises OSError (address in use), ListenerError (no such namespace)."""
+        """A bound, non-blocking socket in a pod's namespace, or in the fabric's if `netns_path` is
+        ''. Listening if it is a stream. Raises OSError (address in use), ListenerError (no such
+        namespace)."""
         return self._thread.run(self._socket_in, netns_path, kind, address, port)
 
-    def call_in(self, netns_path: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call_in(
+        self, netns_path: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Call a short function inside a namespace ('' is the fabric), in the fabric's thread."""
 
         def inside() -> T:
@@ -178,7 +187,8 @@ class Fabric:
     # The end
 
     def destroy(self, wait_seconds: float = 30.0) -> None:
-        """Remove all of the cluster from this host, other owners' pods too, and wait for the kernel."""
+        """Remove all of the cluster from this host, other owners' pods too, and wait for the
+        kernel."""
         self.close()
         from netlab.sweep import sweep
 
@@ -242,7 +252,8 @@ class Fabric:
         made: list[tuple[PodLink, pods.Wire, float]],
         outcome: dict[str, Attachment | NetlabError],
     ) -> None:
-        """The fabric's side of a chunk: routes, neighbours, host ports; then the pods count as attached."""
+        """The fabric's side of a chunk: routes, neighbours, host ports; then the pods count as
+        attached."""
         if not made:
             return
         started = time.perf_counter()
@@ -297,7 +308,8 @@ class Fabric:
             self._wait_closing(_MAX_CLOSING)
 
     def _wait_closing(self, limit: int) -> None:
-        """Wait until the kernel has freed all but `limit` namespaces. A link that stays on is deleted by hand."""
+        """Wait until the kernel has freed all but `limit` namespaces. A link that stays on is
+        deleted by hand."""
         while len(self._closing) > limit:
             index, since = self._closing[0]
             if not _link_exists(self._route, index):
@@ -309,7 +321,8 @@ class Fabric:
                 time.sleep(0.002)
 
     def _set_node_addresses(self, wanted: set[str]) -> None:
-        added, removed = wanted - self._node_addresses, self._node_addresses - wanted
+        present = set(_addresses(self._route))
+        added, removed = wanted - present, present - wanted
         loopback = 1
         messages = [links.address(loopback, ip) for ip in sorted(added, key=socket.inet_aton)]
         messages += [links.address(loopback, ip, delete=True) for ip in removed]
@@ -317,10 +330,13 @@ class Fabric:
         self._node_addresses = set(wanted)
 
     def _set_peers(self, wanted: dict[str, Peer]) -> None:
-        plan = plan_peers(self.config, self._peers, wanted)
+        plan = plan_peers(self.config, self._peers or {}, wanted)
         if plan.device and not _link_exists(self._route, hostlink.VXLAN):
             hostlink.make_vxlan(self.config, self._fd)
-        self._route.send_all(plan.removals, _GONE)
+        removals = list(plan.removals)
+        if self._peers is None:
+            removals += stale_routes(self._route, wanted)
+        self._route.send_all(removals, _GONE)
         self._route.send_all(plan.additions)
         self._peers = wanted
 

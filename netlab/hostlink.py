@@ -1,7 +1,7 @@
 """The fabric namespace and the one link that joins it to the host.
 
-The host's own namespace gets one veth end, routes to the cluster's ranges through it, and nothing else: no sysctl, no rule,
-no bridge. All forwarding happens inside the fabric.
+The host's own namespace gets one veth end, routes to the cluster's ranges through it, and nothing
+else: no sysctl, no rule, no bridge. All forwarding happens inside the fabric.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def ensure_namespace(thread: NamespaceThread, path: Path) -> bool:
 
 
 def ensure_uplink(thread: NamespaceThread, config: FabricConfig, *, fresh: bool) -> None:
-    """Create the uplink or complete a half-made one. Runs in the host's namespace and in the fabric. Idempotent."""
+    """Create the uplink or complete a half-made one. Runs in the host's namespace and in the
+    fabric. Idempotent."""
     fabric_fd = os.open(config.fabric_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         index = _ensure_pair(config, fabric_fd, fresh=fresh)
@@ -91,7 +92,8 @@ def _write_sysctls() -> None:
 
 
 def _ensure_pair(config: FabricConfig, fabric_fd: int, *, fresh: bool) -> int:
-    """The host end's index. To a fresh fabric an old link of this name leads nowhere: it is replaced."""
+    """The host end's index. To a fresh fabric an old link of this name leads nowhere: it is
+    replaced."""
     pair = links.veth(
         name=config.uplink,
         index=0,
@@ -137,8 +139,8 @@ def _fabric_messages(config: FabricConfig) -> list[bytes]:
 
 
 def make_vxlan(config: FabricConfig, fabric_fd: int) -> None:
-    """The tunnel device in the fabric. It is made from the host's namespace: so its UDP socket is there, where the other
-    hosts can be reached, and nothing else of it."""
+    """The tunnel device in the fabric. It is made from the host's namespace: so its UDP socket is
+    there, where the other hosts can be reached, and nothing else of it."""
     netlink = NetlinkSocket()
     try:
         netlink.send_all(

@@ -1,7 +1,7 @@
 """The fabric's own rules: hostPort of pods, hairpin, and masquerading of what leaves the cluster.
 
-Plays CNI's portmap plugin, in one table inside the fabric namespace. hostPorts are elements of one map, so adding a pod
-touches no rule.
+Plays CNI's portmap plugin, in one table inside the fabric namespace. hostPorts are elements of one
+map, so adding a pod touches no rule.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class HostPorts:
         self._nft.commit([*_table(), *_port_rules(), *_masquerade_rules(self._config)])
 
     def add(self, ports: Sequence[tuple[str, HostPort]]) -> None:
-        """Lead host ports to pods. A port that is taken keeps its first owner, as with CNI's portmap."""
+        """Lead host ports to pods. A port that is taken keeps its first owner, as with CNI's
+        portmap."""
         if not ports:
             return
         elements = [_element(ip, p) for ip, p in ports]
@@ -99,7 +100,8 @@ def _port_rules() -> list[bytes]:
 
 
 def _masquerade_rules(config: FabricConfig) -> list[bytes]:
-    """Hairpin: a pod that reaches itself through a virtual address must be answered by way of it."""
+    """Hairpin: a pod that reaches itself through a virtual address must be answered by way of
+    it."""
     uplink = struct.pack("=I", UPLINK)
     redirected = (
         nft.load_ct(nft.R0, 0),

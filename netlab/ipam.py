@@ -1,8 +1,9 @@
 """Addresses out of ranges, in turn.
 
-Plays CNI's host-local plugin. The next address handed out is the one after the last, so a released address rests for a
-whole round before it comes back: nobody who still remembers the old owner reaches the new one. The first two and the last
-address of a range are never given (network, gateway by custom, broadcast).
+Plays CNI's host-local plugin. The next address handed out is the one after the last, so a released
+address rests for a whole round before it comes back: nobody who still remembers the old owner
+reaches the new one. The first two and the last address of a range are never given (network, gateway
+by custom, broadcast).
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Ipam:
         self._held: dict[str, tuple[str, int]] = {}
 
     def allocate(self, cidr: str, holder: str, ip: str = "") -> str:
-        """An address for `holder`; the same again if it has one. Raises AddressesExhausted, NetlabError."""
+        """An address for `holder`; the same again if it has one. Raises AddressesExhausted,
+        NetlabError."""
         held = self._held.get(holder)
         if held is not None:
             return to_text(held[1])

@@ -1,7 +1,8 @@
 """The ledger: what was made is written down before it is made.
 
-One append-only file of JSON lines per owner (a process that adds pods). A process that is killed between any two steps
-leaves a line behind, and whoever opens the ledger next removes what is half made. Nothing is ever found by name pattern.
+One append-only file of JSON lines per owner (a process that adds pods). A process that is killed
+between any two steps leaves a line behind, and whoever opens the ledger next removes what is half
+made. Nothing is ever found by name pattern.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _COMPACT_AFTER_LINES = 4096
 
 @dataclass(slots=True)
 class LedgerState:
-    """What the lines add up to: `pods` by id (with "up": true once complete), last address by range, links."""
+    """What the lines add up to: `pods` by id (with "up": true once complete), last address by
+    range, links."""
 
     pods: dict[str, Record] = field(default_factory=dict)
     cursors: dict[str, str] = field(default_factory=dict)
@@ -58,7 +60,8 @@ class LedgerState:
 
 
 def read_ledger(path: Path) -> LedgerState:
-    """Replay a ledger. A last line cut short by a crash is left out: what it announced was not made."""
+    """Replay a ledger. A last line cut short by a crash is left out: what it announced was not
+    made."""
     state = LedgerState()
     try:
         data = path.read_bytes()
@@ -75,7 +78,8 @@ def read_ledger(path: Path) -> LedgerState:
 
 
 class Ledger:
-    """An open ledger. `append` reaches the kernel before it returns, so it survives SIGKILL of this process."""
+    """An open ledger. `append` reaches the kernel before it returns, so it survives SIGKILL of this
+    process."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""Route-netlink messages as bytes: links, addresses, routes, neighbours (linux/rtnetlink.h, if_link.h).
+"""Route-netlink messages as bytes: links, addresses, routes, neighbours (linux/rtnetlink.h,
+if_link.h).
 
-Pure functions. Interface indexes are chosen by the caller, so that all messages of a pod are known before the first one
-is sent and travel in one batch.
+Pure functions. Interface indexes are chosen by the caller, so that all messages of a pod are known
+before the first one is sent and travel in one batch.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def veth(
     mtu: int,
     up: bool = True,
 ) -> bytes:
-    """A pair: one end here, the other straight in its own namespace. Only this end can be born up."""
+    """A pair: one end here, the other straight in its own namespace. Only this end can be born
+    up."""
     peer = nested(
         _VETH_PEER,
         info(peer_index),
@@ -70,9 +72,18 @@ def veth(
 
 
 def vxlan(
-    *, name: str, index: int, mac: bytes, vni: int, local: str, port: int, mtu: int, namespace_fd: int
+    *,
+    name: str,
+    index: int,
+    mac: bytes,
+    vni: int,
+    local: str,
+    port: int,
+    mtu: int,
+    namespace_fd: int,
 ) -> bytes:
-    """A VXLAN device without learning, created straight in another namespace; its UDP socket stays here."""
+    """A VXLAN device without learning, created straight in another namespace; its UDP socket stays
+    here."""
     data = nested(
         _INFO_DATA,
         u32(1, vni),
@@ -121,7 +132,8 @@ def address(index: int, ip: str, *, delete: bool = False, prefix: int = 32) -> b
 def route(
     cidr: str, index: int, *, via: str = "", source: str = "", delete: bool = False, mtu: int = 0
 ) -> bytes:
-    """A route to `cidr` ('' is the default route) out of an interface, by a gateway taken as on-link."""
+    """A route to `cidr` ('' is the default route) out of an interface, by a gateway taken as
+    on-link."""
     ip, _, prefix = cidr.partition("/")
     length = int(prefix) if prefix else (32 if ip else 0)
     scope = 0 if via else _SCOPE_LINK

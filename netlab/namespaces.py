@@ -1,7 +1,8 @@
 """Network namespaces as files, and the one thread that may enter them.
 
-A namespace is a property of a thread, so all entering happens in a thread made for it: the program's other threads
-never change place. Unlike pyroute2's `NetNS`, nothing forks: that is unsafe inside a large threaded process.
+A namespace is a property of a thread, so all entering happens in a thread made for it: the
+program's other threads never change place. Unlike pyroute2's `NetNS`, nothing forks: that is unsafe
+inside a large threaded process.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def bind_mount(source: str, target: str) -> None:
 
 
 def mount_private_tmpfs(target: str) -> None:
-    """A tmpfs whose mounts spread to no other mount namespace; one unmount frees all that is on it."""
+    """A tmpfs whose mounts spread to no other mount namespace; one unmount frees all that is on
+    it."""
     result = _libc.mount(b"kubestage", target.encode(), b"tmpfs", 0, b"mode=0755")
     _check(result, f"mount {target}")
     _check(_libc.mount(None, target.encode(), None, _MS_PRIVATE, None), f"mount {target}")
@@ -82,7 +84,8 @@ def is_mount_point(path: str | Path) -> bool:
 
 
 class NamespaceThread:
-    """The thread that enters namespaces. Jobs run one after another, in the order they were submitted."""
+    """The thread that enters namespaces. Jobs run one after another, in the order they were
+    submitted."""
 
     def __init__(self, name: str = "netlab") -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[object], Callable[[], object]] | None]

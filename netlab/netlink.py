@@ -1,8 +1,9 @@
 """Netlink, hand-encoded: bytes in, acknowledgements out.
 
-A library that models each message as an object costs about 0.8 ms a call; a pod needs eight messages. Here a
-message is `struct` bytes, many go out with one `sendmsg`, and only the last one of a batch asks for an
-acknowledgement: the kernel answers the others only when they fail. Wire format: RFC 3549, linux/netlink.h.
+A library that models each message as an object costs about 0.8 ms a call; a pod needs eight
+messages. Here a message is `struct` bytes, many go out with one `sendmsg`, and only the last one of
+a batch asks for an acknowledgement: the kernel answers the others only when they fail. Wire format:
+RFC 3549, linux/netlink.h.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 MAX_BATCH_BYTES = 1 << 20
-"""A batch beyond this is cut: the kernel copies it into one buffer that the send limit must allow."""
+"""A batch beyond this is cut: the kernel copies it into one buffer that the send limit must
+allow."""
 
 
 class NetlinkError(OSError):
@@ -91,10 +93,13 @@ def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 class NetlinkSocket:
-    """One netlink socket; it belongs to the network namespace of the thread that opened it. Not thread-safe."""
+    """One netlink socket; it belongs to the network namespace of the thread that opened it. Not
+    thread-safe."""
 
     def __init__(self, protocol: int = ROUTE) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
+        )
         self._sequence = 0
         try:
             self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
@@ -112,7 +117,8 @@ class NetlinkSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, 33, size)
 
     def send_all(self, messages: Sequence[bytes], ignore: frozenset[int] = frozenset()) -> None:
-        """Send route messages in as few calls as possible and wait for the last one's acknowledgement.
+        """Send route messages in as few calls as possible and wait for the last one's
+        acknowledgement.
 
         Every message is tried; the first error whose errno is not in `ignore` is raised at the end.
         """
@@ -148,7 +154,8 @@ class NetlinkSocket:
         ]
 
     def transact(self, data: bytes, last_sequence: int) -> list[NetlinkError]:
-        """Send bytes that were encoded with sequence numbers, and wait for `last_sequence`'s answer."""
+        """Send bytes that were encoded with sequence numbers, and wait for `last_sequence`'s
+        answer."""
         self._socket.send(data)
         return list(self.read_acks(last_sequence))
 
@@ -194,7 +201,8 @@ class NetlinkSocket:
 
 
 def _reason(data: bytes, offset: int, size: int) -> str:
-    """The kernel's own words, if it gave some (NLMSGERR_ATTR_MSG; the request is not echoed: CAP_ACK)."""
+    """The kernel's own words, if it gave some (NLMSGERR_ATTR_MSG; the request is not echoed:
+    CAP_ACK)."""
     for kind, value in attributes(data[offset : offset + size], 36):
         if kind == 1:
             return value.rstrip(b"\0").decode(errors="replace")

@@ -1,6 +1,8 @@
-"""nf_tables messages as bytes (linux/netfilter/nf_tables.h): tables, chains, rules, maps, and whole transactions.
+"""nf_tables messages as bytes (linux/netfilter/nf_tables.h): tables, chains, rules, maps, and whole
+transactions.
 
-Pure encoders, and `NftSocket.commit`, which sends a transaction: all of it happens or nothing. No external binary is called.
+Pure encoders, and `NftSocket.commit`, which sends a transaction: all of it happens or nothing. No
+external binary is called.
 """
 
 from __future__ import annotations
@@ -65,9 +67,7 @@ def add_base_chain(table: str, chain: str, kind: str, hook: int, priority: int) 
 
 
 def add_rule(table: str, chain: str, *expressions: bytes) -> bytes:
-    return _nft(
-        _NEWRULE, CREATE | 0x800, text(1, table), text(2, chain), nested(4, *expressions)
-    )
+    return _nft(_NEWRULE, CREATE | 0x800, text(1, table), text(2, chain), nested(4, *expressions))
 
 
 def flush_chain(table: str, chain: str) -> bytes:
@@ -82,7 +82,13 @@ def _concat(types: Sequence[int]) -> int:
 
 
 def add_map(
-    table: str, name: str, keys: Sequence[int], data: Sequence[int], *, flags: int = 0, size: int = 0
+    table: str,
+    name: str,
+    keys: Sequence[int],
+    data: Sequence[int],
+    *,
+    flags: int = 0,
+    size: int = 0,
 ) -> bytes:
     """A set (no `data`) or map; `flags` TIMEOUT and EVAL make one that packets write to."""
     width = [_WIDTH[k] for k in keys]
@@ -170,9 +176,7 @@ def load_port(register: int) -> bytes:
 
 
 def _payload(register: int, base: int, offset: int, size: int) -> bytes:
-    return _expression(
-        "payload", be32(1, register), be32(2, base), be32(3, offset), be32(4, size)
-    )
+    return _expression("payload", be32(1, register), be32(2, base), be32(3, offset), be32(4, size))
 
 
 def _load_meta(register: int, key: int) -> bytes:
@@ -219,9 +223,7 @@ def load_back_by_input(register: int) -> bytes:
 
 
 def compare(register: int, value: bytes, operator: int = EQUAL) -> bytes:
-    return _expression(
-        "cmp", be32(1, register), be32(2, operator), nested(3, attribute(1, value))
-    )
+    return _expression("cmp", be32(1, register), be32(2, operator), nested(3, attribute(1, value)))
 
 
 def mask(register: int, bits: int, flip: int = 0, *, network_order: bool = False) -> bytes:
@@ -264,9 +266,7 @@ def remember(name: str, key: int, data: int, seconds: int) -> bytes:
 
 
 def dnat(address: int, port: int) -> bytes:
-    return _expression(
-        "nat", be32(1, 1), be32(2, socket.AF_INET), be32(3, address), be32(5, port)
-    )
+    return _expression("nat", be32(1, 1), be32(2, socket.AF_INET), be32(3, address), be32(5, port))
 
 
 def masquerade() -> bytes:

@@ -1,16 +1,20 @@
 """Other hosts of the cluster: what must change when hosts join, leave or get other nodes. Pure.
 
-Flannel's way with VXLAN: no learning, no broadcast. Each host's tunnel MAC follows from its address in the node range, so the
-forwarding entry, the neighbour and the routes of a peer are known without a single packet.
+Flannel's way with VXLAN: no learning, no broadcast. Each host's tunnel MAC follows from its address
+in the node range, so the forwarding entry, the neighbour and the routes of a peer are known without
+a single packet.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netlab import links
 from netlab.hostlink import UPLINK, VXLAN, vxlan_mac
+from netlab.netlink import NetlinkSocket, attributes
 from netlab.values import FabricConfig, Peer
 
 
@@ -45,6 +49,23 @@ def plan_peers(
             known = set(_behind(before))
         plan.additions += [_route(config, d, new) for d in _behind(new) if d not in known]
     return plan
+
+
+def stale_routes(netlink: NetlinkSocket, wanted: Mapping[str, Peer]) -> list[bytes]:
+    """Removals of tunnel routes that a process before this one left and nobody wants."""
+    known = {_with_length(d) for p in wanted.values() if not p.direct for d in _behind(p)}
+    stale = []
+    for payload in netlink.dump(links.GETROUTE, struct.pack("=B11x", socket.AF_INET)):
+        found = dict(attributes(payload, 12))
+        if found.get(4) == struct.pack("=I", VXLAN) and 1 in found:
+            cidr = f"{socket.inet_ntoa(found[1])}/{payload[1]}"
+            if cidr not in known:
+                stale.append(links.route(cidr, VXLAN, delete=True))
+    return stale
+
+
+def _with_length(cidr: str) -> str:
+    return cidr if "/" in cidr else f"{cidr}/32"
 
 
 def _tunnel(peer: Peer) -> tuple[str, bool]:

@@ -1,8 +1,9 @@
 """Pods onto the fabric and off it: plays what a CNI plugin does for one pod, for many at once.
 
-A pod gets a namespace of its own (bind-mounted, so that it outlives this process), a veth whose ends are created straight
-where they stay, a /32 address and one default route; the fabric gets one route and one permanent neighbour a pod. No bridge
-(it ends at 1,023 ports), no ARP, no IPv6 duplicate-address detection (up to 3 s).
+A pod gets a namespace of its own (bind-mounted, so that it outlives this process), a veth whose
+ends are created straight where they stay, a /32 address and one default route; the fabric gets one
+route and one permanent neighbour a pod. No bridge (it ends at 1,023 ports), no ARP, no IPv6
+duplicate-address detection (up to 3 s).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _NO_IPV6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """Where one pod's things go. Index, name and MAC follow from the address, which is unique in a cluster: so they are
-    known beforehand, and two processes that share a fabric never collide."""
+    """Where one pod's things go. Index, name and MAC follow from the address, which is unique in a
+    cluster: so they are known beforehand, and two processes that share a fabric never collide."""
 
     ip: str
     netns_path: str
@@ -47,7 +48,8 @@ class Wire:
 
 
 def make_pod_end(wire: Wire, fabric_fd: int, mtu: int, *, ipv6: bool) -> None:
-    """Create the namespace and all that is inside it. The calling thread is left inside the new namespace."""
+    """Create the namespace and all that is inside it. The calling thread is left inside the new
+    namespace."""
     os.close(os.open(wire.netns_path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
     unshare_net()
     bind_mount("/proc/thread-self/ns/net", wire.netns_path)
@@ -82,7 +84,11 @@ def make_pod_end(wire: Wire, fabric_fd: int, mtu: int, *, ipv6: bool) -> None:
 def fabric_messages(wire: Wire) -> tuple[bytes, bytes, bytes]:
     """The fabric's side of one pod: its link up, its route and its neighbour."""
     index = wire.index
-    return links.link_up(index), links.route(f"{wire.ip}/32", index), links.neighbour(index, wire.ip, wire.mac)
+    return (
+        links.link_up(index),
+        links.route(f"{wire.ip}/32", index),
+        links.neighbour(index, wire.ip, wire.mac),
+    )
 
 
 def unroute_message(wire: Wire) -> bytes:
@@ -91,7 +97,8 @@ def unroute_message(wire: Wire) -> bytes:
 
 
 def remove_pod_end(netns_path: str) -> None:
-    """Let go of the namespace: the kernel then frees it with its links, in its own time. Idempotent."""
+    """Let go of the namespace: the kernel then frees it with its links, in its own time.
+    Idempotent."""
     unmount(netns_path)
     try:
         os.unlink(netns_path)

@@ -1,8 +1,9 @@
 """A real command in a pod's namespaces, sandboxed: what `kubectl exec` and exec probes run.
 
-The command sees the pod's network and its own processes only; the host's programs are mounted read-only, nothing is writable
-but the pod's own directory, all capabilities are gone (sandbox_init.py builds it). It is started by posix_spawn: to fork a large
-process with many threads is slow and unsafe. It dies with the process that started it.
+The command sees the pod's network and its own processes only; the host's programs are mounted
+read-only, nothing is writable but the pod's own directory, all capabilities are gone
+(sandbox_init.py builds it). It is started by posix_spawn: to fork a large process with many threads
+is slow and unsafe. It dies with the process that started it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _INIT = Path(__file__).with_name("sandbox_init.py")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `binds`: path in the pod -> (path on the host, read-only). `root_dir`: the pod's own directory on the
-    host; what the command writes stays there for the pod's next commands."""
+    """What to run. `binds`: path in the pod -> (path on the host, read-only). `root_dir`: the pod's
+    own directory on the host; what the command writes stays there for the pod's next commands."""
 
     argv: Sequence[str]
     netns_path: str
@@ -41,11 +42,13 @@ class Command:
     tty: bool = False
     uid: int = 0
     gid: int = 0
+    hidden: Sequence[str] = ()
 
 
 class SandboxProcess:
-    """A running command. Descriptors are non-blocking and the caller's to close (`close` does it); -1 where there is
-    none. With a tty stdin and stdout are one descriptor, and reading it ends with EIO."""
+    """A running command. Descriptors are non-blocking and the caller's to close (`close` does it);
+    -1 where there is none. With a tty stdin and stdout are one descriptor, and reading it ends with
+    EIO."""
 
     def __init__(self, pid: int, stdin_fd: int, stdout_fd: int, stderr_fd: int) -> None:
         self.pid = pid
@@ -57,7 +60,8 @@ class SandboxProcess:
         self._ended: asyncio.Future[None] | None = None
 
     async def wait(self) -> int:
-        """The exit code; 128+N if signal N ended it, 125 if the sandbox could not be built (stderr says why)."""
+        """The exit code; 128+N if signal N ended it, 125 if the sandbox could not be built (stderr
+        says why)."""
         if self._code is not None:
             return self._code
         if self._ended is None:
@@ -102,9 +106,14 @@ class SandboxProcess:
             self._ended.set_result(None)
 
 
+async def run(command: Command) -> SandboxProcess:
+    """`start`, for event loops: it takes about a millisecond and does not wait for the command."""
+    return start(command)
+
+
 def start(command: Command) -> SandboxProcess:
-    """Start a command. Raises NetlabError if it cannot even be tried. Call it from a thread that lives on (the event
-    loop's): the command is killed when its starting thread ends."""
+    """Start a command. Raises NetlabError if it cannot even be tried. Call it from a thread that
+    lives on (the event loop's): the command is killed when its starting thread ends."""
     if not command.argv:
         raise NetlabError("no command given")
     spec = _write_spec(command)
@@ -140,6 +149,7 @@ def _write_spec(command: Command) -> int:
         "tty": command.tty,
         "uid": command.uid,
         "gid": command.gid,
+        "hidden": list(command.hidden),
     }
     fd = _high(os.memfd_create("sandbox"))
     os.write(fd, json.dumps(spec).encode())
@@ -161,7 +171,8 @@ def _open_pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 
 
 def _high(fd: int) -> int:
-    """Above the numbers that the child's descriptors get, so that no dup2 overwrites one that is still needed."""
+    """Above the numbers that the child's descriptors get, so that no dup2 overwrites one that is
+    still needed."""
     if fd > SPEC_FD:
         return fd
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, SPEC_FD + 1)

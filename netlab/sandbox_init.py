@@ -1,17 +1,16 @@
 """The inside half of `netlab.sandbox`: builds a sandbox around itself, then runs one command in it.
 
-A program of its own, run by `python -I -S` and importing next to nothing, for it starts with every `kubectl exec`: it enters
-the pod's network namespace, makes new pid, ipc, uts and mount namespaces, and a root out of the pod's own directory with the
-host's programs mounted read-only into it. Only what is listed here can be seen of the host. Then it gives up every capability.
+A program of its own, run by `python -I -S` and importing next to nothing, for it starts with every
+`kubectl exec`: it enters the pod's network namespace, makes new pid, ipc, uts and mount namespaces,
+and a root out of the pod's own directory with the host's programs mounted read-only into it. Only
+what is listed here can be seen of the host. Then it gives up every capability.
 """
 
 import ctypes
-import errno
 import fcntl
 import json
 import os
 import signal
-import sys
 import termios
 import warnings  # noqa: F401 - os.execvpe wants it when the host's files are out of sight
 
@@ -31,10 +30,33 @@ ETC_FILES = (
     "bash.bashrc", "inputrc", "mime.types", "shells", "networks", "login.defs",
 )  # fmt: skip
 ETC_DIRECTORIES = ("alternatives", "ssl/certs", "ca-certificates", "ld.so.conf.d", "terminfo")
-OWN = ("tmp", "root", "home", "var/tmp", "var/log", "run", "opt", "srv", "mnt", "proc", "sys", "dev", "etc")
+OWN = (
+    "tmp",
+    "root",
+    "home",
+    "var/tmp",
+    "var/log",
+    "run",
+    "opt",
+    "srv",
+    "mnt",
+    "proc",
+    "sys",
+    "dev",
+    "etc",
+)
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 READ_ONLY_PROC = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-HIDDEN_PROC = ("acpi", "kcore", "keys", "latency_stats", "timer_list", "sched_debug", "scsi", "kmsg")
+HIDDEN_PROC = (
+    "acpi",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "timer_list",
+    "sched_debug",
+    "scsi",
+    "kmsg",
+)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -53,7 +75,8 @@ def mount(source, target, kind=None, flags=0, data=None):
 
 
 def bind(source, target, read_only):
-    """Mount a file or directory of the host; its mount point is made if the place can be written."""
+    """Mount a file or directory of the host; its mount point is made if the place can be
+    written."""
     make_mount_point(target, os.path.isdir(source))
     mount(source, target, flags=_BIND)
     if read_only:
@@ -103,7 +126,8 @@ def mount_programs(source, target):
 
 
 def mount_writable_copy(source, target):
-    """A volume is mounted at a place below that the host has not: lay a layer over it in which it can be made."""
+    """A volume is mounted at a place below that the host has not: lay a layer over it in which it
+    can be made."""
     os.makedirs(target, exist_ok=True)
     mount("tmpfs", target, "tmpfs", _NOSUID, "mode=0755")
     os.makedirs(f"{target}/upper")
@@ -213,14 +237,20 @@ def run_command(spec):
         pass
     try:
         drop_rights(spec["uid"], spec["gid"])
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+        ):
             signal.signal(number, signal.SIG_DFL)
         os.chdir(spec["working_dir"])
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
     except FileNotFoundError:
         code, why = NOT_FOUND, "executable file not found in $PATH"
         if not os.path.isdir(spec["working_dir"]):
-            code, why = NOT_EXECUTABLE, f'no such directory: {spec["working_dir"]}'
+            code, why = NOT_EXECUTABLE, f"no such directory: {spec['working_dir']}"
     except OSError as error:
         code, why = NOT_EXECUTABLE, error.strerror or str(error)
     os.write(2, f'exec: "{spec["argv"][0]}": {why}\n'.encode())

@@ -1,6 +1,7 @@
 """Removal of a whole fabric, by its ledger: also after every process of the cluster was killed.
 
-Idempotent. It removes the link that the ledger names and the one mount that holds the namespaces, never anything by pattern.
+Idempotent. It removes the link that the ledger names and the one mount that holds the namespaces,
+never anything by pattern.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from netlab.netlink import NetlinkSocket
 
 _ENODEV = 19
 _STALLED_SECONDS = 1.0
-"""Without a link freed for so long, somebody (a process, a socket) holds the namespaces that are left."""
+"""Without a link freed for so long, somebody (a process, a socket) holds the namespaces that are
+left."""
 
 
 def sweep(state_dir: Path, wait_seconds: float = 30.0) -> None:
-    """Remove everything that the ledgers under `state_dir` list. Returns when the kernel has freed the pods, or after
-    `wait_seconds`."""
+    """Remove everything that the ledgers under `state_dir` list. Returns when the kernel has freed
+    the pods, or after `wait_seconds`."""
     if not state_dir.exists():
         return
     thread = NamespaceThread("netlab-sweep")
@@ -66,7 +68,8 @@ def _delete_uplinks(state_dir: Path) -> None:
 
 
 def _wait_empty(thread: NamespaceThread, fabric_fd: int, wait_seconds: float) -> None:
-    """Until no pod's link is left in the fabric. Links that stay (a process holds their namespace) are deleted."""
+    """Until no pod's link is left in the fabric. Links that stay (a process holds their namespace)
+    are deleted."""
     deadline = time.monotonic() + wait_seconds
     before, progress = 0, time.monotonic()
     with thread.inside(fabric_fd):

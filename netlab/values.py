@@ -1,4 +1,5 @@
-"""The nouns of the pod network, as values. No Kubernetes here: a pod is an id with a link, a node a set of addresses."""
+"""The nouns of the pod network, as values. No Kubernetes here: a pod is an id with a link, a node a
+set of addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 GATEWAY = "169.254.1.1"
 GATEWAY_MAC = b"\xee" * 6
-"""Every pod's default gateway: the same address and MAC everywhere, known to each pod by a permanent entry."""
+"""Every pod's default gateway: the same address and MAC everywhere, known to each pod by a
+permanent entry."""
 
 
 class NetlabError(Exception):
@@ -26,8 +28,9 @@ class ListenerError(NetlabError):
 
 @dataclass(frozen=True, slots=True)
 class FabricConfig:
-    """One cluster's network on one host. `host_address` is this host's address out of `node_cidr`, the host end of
-    the uplink; `underlay_ip` its address that other hosts reach ('' when there are none)."""
+    """One cluster's network on one host. `host_address` is this host's address out of `node_cidr`,
+    the host end of the uplink; `underlay_ip` its address that other hosts reach ('' when there are
+    none)."""
 
     cluster: str
     state_dir: Path
@@ -58,7 +61,8 @@ class FabricConfig:
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """`address:host_port` leads to the pod's `container_port`. The address '' is every node address of this host."""
+    """`address:host_port` leads to the pod's `container_port`. The address '' is every node address
+    of this host."""
 
     host_port: int
     container_port: int
@@ -79,7 +83,8 @@ class PodLink:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A pod that is attached: its namespace is the file `netns_path`, its link in the fabric `interface`."""
+    """A pod that is attached: its namespace is the file `netns_path`, its link in the fabric
+    `interface`."""
 
     id: str
     node: str
@@ -93,8 +98,8 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another host of the cluster: what lies behind it (`cidrs`, `node_addresses`) goes to `underlay_ip` by VXLAN, or
-    by a plain route through it if `direct`."""
+    """Another host of the cluster: what lies behind it (`cidrs`, `node_addresses`) goes to
+    `underlay_ip` by VXLAN, or by a plain route through it if `direct`."""
 
     underlay_ip: str
     host_address: str

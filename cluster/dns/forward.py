@@ -1,4 +1,5 @@
-"""Names of the world outside: asked of upstream resolvers. Plays CoreDNS's forward plugin (and its cache, for 30 s)."""
+"""Names of the world outside: asked of upstream resolvers. Plays CoreDNS's forward plugin (and its
+cache, for 30 s)."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dnslib import CLASS, EDNS0, QTYPE, RCODE, RR, DNSError, DNSHeader, DNSRecord
-from dnslib import A as AData
 from dnslib import CNAME as CnameData
 from dnslib import NS as NsData
 from dnslib import PTR as PtrData
 from dnslib import SOA as SoaData
 from dnslib import SRV as SrvData
 from dnslib import TXT as TxtData
+from dnslib import A as AData
 
 from cluster.dns import records
 from cluster.dns.records import TTL_SECONDS, Found, Record
@@ -22,7 +22,8 @@ PLAIN_BYTES, MAX_UDP_BYTES, MAX_TCP_BYTES = 512, 1232, 65_535
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question. `udp_bytes`: the answer that the client can take by UDP. `edns`: it speaks EDNS0."""
+    """One question. `udp_bytes`: the answer that the client can take by UDP. `edns`: it speaks
+    EDNS0."""
 
     id: int
     name: str
@@ -76,7 +77,8 @@ def parse(data: bytes) -> Question:
 def encode(
     question: Question, found: Found, domain: str, *, serial: int, tcp: bool, turn: int = 0
 ) -> bytes:
-    """The answer. `turn` rotates the addresses, so that clients spread. What does not fit is cut, with the TC bit."""
+    """The answer. `turn` rotates the addresses, so that clients spread. What does not fit is cut,
+    with the TC bit."""
     code = NOERROR if found.exists else NXDOMAIN
     if not found.mine and not found.answers:
         code = REFUSED

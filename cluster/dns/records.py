@@ -1,8 +1,8 @@
 """The names of a cluster: the Kubernetes DNS specification 1.1.0 as a look-up. Pure.
 
-Plays CoreDNS's kubernetes plugin (`pods insecure`, ttl 30). `Names` holds Services, the slices of headless Services and
-namespaces; `find` answers one question. `generation` changes exactly when an answer may have changed, so that answers can be
-kept in encoded form.
+Plays CoreDNS's kubernetes plugin (`pods insecure`, ttl 30). `Names` holds Services, the slices of
+headless Services and namespaces; `find` answers one question. `generation` changes exactly when an
+answer may have changed, so that answers can be kept in encoded form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ VERSION = "1.1.0"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`data`: an address (A), a name (CNAME, PTR, NS), (priority, weight, port, target) (SRV), text (TXT)."""
+    """`data`: an address (A), a name (CNAME, PTR, NS), (priority, weight, port, target) (SRV), text
+    (TXT)."""
 
     name: str
     type: int
@@ -30,8 +31,8 @@ class Record:
 
 @dataclass(slots=True)
 class Found:
-    """`exists` False is NXDOMAIN; True without answers means no record of that type. `mine` False: not a name of
-    this cluster. `alias`: a CNAME target that is to be looked up elsewhere."""
+    """`exists` False is NXDOMAIN; True without answers means no record of that type. `mine` False:
+    not a name of this cluster. `alias`: a CNAME target that is to be looked up elsewhere."""
 
     exists: bool = True
     mine: bool = True

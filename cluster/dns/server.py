@@ -1,7 +1,9 @@
-"""The cluster DNS server: sockets in, answers out. Plays CoreDNS with the kubernetes, cache, loadbalance and forward plugins.
+"""The cluster DNS server: sockets in, answers out. Plays CoreDNS with the kubernetes, cache,
+loadbalance and forward plugins.
 
-An answer is encoded once: the next question with the same bytes (but for its id) gets the kept ones, until a name changes.
-Sockets are handed in bound, for they live in a namespace that this room knows nothing of.
+An answer is encoded once: the next question with the same bytes (but for its id) gets the kept
+ones, until a name changes. Sockets are handed in bound, for they live in a namespace that this room
+knows nothing of.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class _Kept:
 
 
 class DnsServer:
-    """`run()` follows the API; `serve(udp, tcp)` answers. Answers are given once `has_synced`."""
+    """`run()` follows the API; `start(udp, tcp)` answers."""
 
     def __init__(
         self,
@@ -53,9 +55,9 @@ class DnsServer:
         domain: str,
         clock: Clock,
         metrics: DnsMetrics,
+        upstreams: Sequence[str] = (),
         *,
         dns_address: str = "",
-        upstreams: Sequence[str] = (),
         rng: random.Random | None = None,
     ) -> None:
         self.names = Names(domain, dns_address)
@@ -91,7 +93,7 @@ class DnsServer:
             for informer in self._informers:
                 group.create_task(informer.run())
 
-    async def serve(self, udp: socket.socket | None, tcp: socket.socket | None) -> None:
+    async def start(self, udp: socket.socket | None, tcp: socket.socket | None) -> None:
         """Start answering on bound sockets (several calls: several addresses). Takes them over."""
         loop = asyncio.get_running_loop()
         if udp is not None:
@@ -101,7 +103,7 @@ class DnsServer:
         if tcp is not None:
             self._servers.append(await asyncio.start_server(self._serve_tcp, sock=tcp))
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Stop answering and close the sockets."""
         loop = asyncio.get_running_loop()
         for udp in self._udp:
@@ -132,7 +134,8 @@ class DnsServer:
                 _send(udp, answer, client)
 
     def answer(self, data: bytes, *, tcp: bool) -> bytes | None:
-        """The answer to one message: b'' is none at all, None must be asked elsewhere (`resolve`)."""
+        """The answer to one message: b'' is none at all, None must be asked elsewhere
+        (`resolve`)."""
         started = self._clock.monotonic()
         if self._generation != self.names.generation:
             self._kept.clear()

@@ -1,4 +1,5 @@
-"""Metrics of the cluster DNS, under CoreDNS's names (github.com/coredns/coredns/plugin/metrics, cache, forward)."""
+"""Metrics of the cluster DNS, under CoreDNS's names (github.com/coredns/coredns/plugin/metrics,
+cache, forward)."""
 
 from __future__ import annotations
 

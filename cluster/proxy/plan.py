@@ -1,7 +1,9 @@
-"""Services and EndpointSlices into the wanted dataplane. Pure, and incremental: a change touches one service.
+"""Services and EndpointSlices into the wanted dataplane. Pure, and incremental: a change touches
+one service.
 
-Plays k8s.io/kubernetes/pkg/proxy (ServiceChangeTracker, EndpointsChangeTracker, CategorizeEndpoints). Which endpoints a
-connection may reach: the ready ones; if there is none, those that still serve while they terminate.
+Plays k8s.io/kubernetes/pkg/proxy (ServiceChangeTracker, EndpointsChangeTracker,
+CategorizeEndpoints). Which endpoints a connection may reach: the ready ones; if there is none,
+those that still serve while they terminate.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ Endpoint = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """One port of one Service. `external` are externalIPs and load balancer addresses. `node_endpoints` (by node name) is
-    there if a traffic policy is Local: the endpoints of that node only."""
+    """One port of one Service. `external` are externalIPs and load balancer addresses.
+    `node_endpoints` (by node name) is there if a traffic policy is Local: the endpoints of that
+    node only."""
 
     cluster_ip: str
     protocol: str
@@ -39,8 +42,8 @@ class ServicePlan:
 
 @dataclass(slots=True)
 class PlanChanges:
-    """What to program: service ports by `namespace/name:port` (None: remove). `triggers`: when the endpoint changes
-    in it happened, seconds since the epoch."""
+    """What to program: service ports by `namespace/name:port` (None: remove). `triggers`: when the
+    endpoint changes in it happened, seconds since the epoch."""
 
     ports: dict[str, ServicePlan | None] = field(default_factory=dict)
     triggers: list[float] = field(default_factory=list)
@@ -103,9 +106,7 @@ class ProxyPlan:
 
     def take(self) -> PlanChanges:
         """What changed since the last call."""
-        changes = PlanChanges(
-            {}, self._triggers, self._services_changed, self._endpoints_changed
-        )
+        changes = PlanChanges({}, self._triggers, self._services_changed, self._endpoints_changed)
         for key in self._dirty:
             before = self._planned.get(key, {})
             service = self._services.get(key)

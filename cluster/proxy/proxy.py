@@ -1,7 +1,8 @@
 """The proxy's shell: follows Services and EndpointSlices and has every change programmed.
 
-Plays cmd/kube-proxy. One proxy programs a whole host (all its nodes share one fabric). Changes that arrive while one sync is
-under way go together into the next; a sync that failed is repeated from nothing.
+Plays cmd/kube-proxy. One proxy programs a whole host (all its nodes share one fabric). Changes that
+arrive while one sync is under way go together into the next; a sync that failed is repeated from
+nothing.
 """
 
 from __future__ import annotations
