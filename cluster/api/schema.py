@@ -23,7 +23,7 @@ from cluster.api.meta import Object
 Definition = dict[str, Any]
 FieldValidation = Literal["Ignore", "Warn", "Strict"]
 
-VERSIONS = tuple(f"1.{minor}" for minor in range(28, 38))
+VERSIONS: tuple[str, ...] = tuple(f"1.{minor}" for minor in range(28, 38))
 """The Kubernetes versions that this emulator knows."""
 
 _PREFIX = "#/$defs/"

@@ -41,7 +41,8 @@ class _Merge:
     def maps(self, original: dict[str, Any], patch: dict[str, Any], schema: Schema) -> dict[str, Any]:
         directive = patch.pop(_PATCH, None)
         if directive == "replace":
-            return _without_nulls(patch)
+            replaced: dict[str, Any] = _without_nulls(patch)
+            return replaced
         if directive == "delete":
             return {}
         if directive not in (None, "merge"):

@@ -159,7 +159,8 @@ def _service_account(obj: Object, now: float) -> list[Any]:
 def _quota(quota: Object, now: float) -> list[Any]:
     status = quota.get("status") or {}
     hard, used = status.get("hard") or {}, status.get("used") or {}
-    requests, limits = [], []
+    requests: list[str] = []
+    limits: list[str] = []
     for resource in sorted(hard):
         line = f"{resource}: {canonical(used.get(resource, 0))}/{canonical(hard[resource])}"
         (limits if resource.startswith("limits.") else requests).append(line)
