@@ -1,0 +1,317 @@
+"""How fast the API server is, over TLS, with RBAC and durable SQLite: POST, GET and LIST as design.md promises them.
+
+Raises a server of its own in a child process (or takes --kubeconfig of a running one) and loads it from this process with
+raw sockets: the client must not be what is measured. Run: `python scripts/bench_apiserver.py [--seconds 5]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import random
+import ssl
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import uvloop
+import yaml
+from prometheus_client import CollectorRegistry
+
+from cluster.api.meta import SystemClock
+from cluster.apiserver.certificates import PkiOptions, ensure_pki, write_kubeconfig
+from cluster.apiserver.config import ApiServerConfig
+from cluster.apiserver.server import ApiServer
+from cluster.etcd.sqlite import SqliteStore
+from cluster.metrics.apiserver import ApiServerMetrics
+from cluster.metrics.etcd import StoreMetrics
+
+TARGETS = {"POST ConfigMap": 3_500, "GET ConfigMap": 7_500, "LIST 500": 1_130}
+_READY_SECONDS = 30.0
+
+
+# -- the server, in a process of its own ----------
+
+
+async def serve(directory: Path) -> None:
+    """Run an API server until stdin ends; prints its port once it is ready."""
+    clock, registry = SystemClock(), CollectorRegistry()
+    pki = ensure_pki(directory / "pki", PkiOptions(), clock)
+    store = await SqliteStore.open(directory / "store.db", clock, StoreMetrics(registry))
+    config = ApiServerConfig(
+        tls_cert=str(pki.apiserver.cert),
+        tls_key=str(pki.apiserver.key),
+        client_ca=str(pki.ca_cert),
+        service_account_key=str(pki.service_account_key),
+        node_token_key=pki.node_token_key.read_bytes(),
+    )
+    server = ApiServer(
+        config,
+        store,
+        clock,
+        random.Random(),
+        lambda: str(uuid.uuid4()),
+        ApiServerMetrics(registry, config.kubernetes_version),
+    )
+    await server.start()
+    # Not an administrator: system:masters would pass RBAC by.
+    client = pki.clients["kube-controller-manager"]
+    write_kubeconfig(
+        directory / "bench.kubeconfig",
+        server=server.url,
+        ca_pem=pki.ca_pem(),
+        cert_pem=client.cert.read_bytes(),
+        key_pem=client.key.read_bytes(),
+    )
+    admin = pki.clients["admin"]
+    write_kubeconfig(
+        directory / "admin.kubeconfig",
+        server=server.url,
+        ca_pem=pki.ca_pem(),
+        cert_pem=admin.cert.read_bytes(),
+        key_pem=admin.key.read_bytes(),
+    )
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await server.stop(0.5)
+    await store.close()
+
+
+# -- the load ----------
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection that always has one request under way."""
+
+    def __init__(self, next_request: Callable[[], bytes | None], load: Load) -> None:
+        self._next = next_request
+        self._load = load
+        self._buffer = bytearray()
+        self._expected = -1
+        self._transport: asyncio.Transport | None = None
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def _send(self) -> None:
+        request = self._next()
+        assert self._transport is not None
+        if request is None:
+            self._transport.close()
+            return
+        self._sent = self._load.loop.time()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._expected < 0:
+            head = self._buffer.find(b"\r\n\r\n")
+            if head < 0:
+                return
+            at = self._buffer.index(b"Content-Length: ") + 16
+            length = int(self._buffer[at : self._buffer.index(b"\r", at)])
+            self._expected = head + 4 + length
+            if self._buffer[9:10] != b"2":
+                self._load.failed += 1
+                self._load.failure = bytes(self._buffer[:400])
+        if len(self._buffer) >= self._expected:
+            self._buffer.clear()
+            self._expected = -1
+            self._load.seconds.append(self._load.loop.time() - self._sent)
+            self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._load.open -= 1
+        if self._load.open == 0:
+            self._load.done.set()
+
+
+class Load:
+    """Some connections that send for a while."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.seconds: list[float] = []
+        self.failed = 0
+        self.failure = b""
+        self.open = 0
+        self.done = asyncio.Event()
+
+    async def run(
+        self,
+        address: tuple[str, int],
+        tls: ssl.SSLContext,
+        connections: int,
+        duration: float,
+        make: Callable[[int], bytes],
+    ) -> float:
+        """Requests a second."""
+        started = self.loop.time()
+        count = 0
+
+        def next_request() -> bytes | None:
+            nonlocal count
+            if self.loop.time() - started > duration:
+                return None
+            count += 1
+            return make(count)
+
+        self.open = connections
+        await asyncio.gather(
+            *(
+                self.loop.create_connection(
+                    lambda: Connection(next_request, self),
+                    *address,
+                    ssl=tls,
+                    server_hostname="localhost",
+                )
+                for _ in range(connections)
+            )
+        )
+        await self.done.wait()
+        return len(self.seconds) / (self.loop.time() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the server is and who we are."""
+
+    address: tuple[str, int]
+    tls: ssl.SSLContext
+
+
+def access(kubeconfig: Path) -> Access:
+    config = yaml.safe_load(kubeconfig.read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    host, _, port = cluster["server"].removeprefix("https://").partition(":")
+    ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    tls = ssl.create_default_context(cadata=ca)
+    tls.check_hostname = False
+    with tempfile.NamedTemporaryFile() as pem:
+        for field in ("client-certificate-data", "client-key-data"):
+            pem.write(base64.b64decode(user[field]))
+        pem.flush()
+        tls.load_cert_chain(pem.name)
+    return Access((host, int(port)), tls)
+
+
+def request(method: str, path: str, body: bytes = b"") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nUser-Agent: bench\r\n"
+    if body:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n" + body
+
+
+def config_map(name: str) -> bytes:
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": {"app": "bench"}},
+            "data": {"key": "value", "other": "x" * 100},
+        }
+    ).encode()
+
+
+async def bench(admin: Access, client: Access, seconds: float) -> dict[str, tuple[float, Load]]:
+    """Each figure with the load that measured it."""
+    loop = asyncio.get_running_loop()
+    run = uuid.uuid4().hex[:8]
+    small, big = f"bench-{run}", f"bench-list-{run}"
+    results: dict[str, tuple[float, Load]] = {}
+    for namespace in (small, big):
+        body = json.dumps({"metadata": {"name": namespace}}).encode()
+        await once(admin, request("POST", "/api/v1/namespaces", body))
+    account = json.dumps({"metadata": {"name": "bench", "namespace": small}}).encode()
+    await once(admin, request("POST", f"/api/v1/namespaces/{small}/serviceaccounts", account))
+    base = f"/api/v1/namespaces/{small}/configmaps"
+    listed = f"/api/v1/namespaces/{big}/configmaps"
+    for i in range(500):
+        await once(admin, request("POST", listed, config_map(f"c-{i:04d}")))
+    plan: list[tuple[str, int, Callable[[int], bytes]]] = [
+        ("POST ConfigMap", 16, lambda i: request("POST", base, config_map(f"c-{run}-{i}"))),
+        ("GET ConfigMap", 16, lambda i: request("GET", f"{listed}/c-0001")),
+        ("LIST 500", 4, lambda i: request("GET", listed)),
+    ]
+    for title, connections, make in plan:
+        load = Load(loop)
+        who = admin if title.startswith("POST") else client
+        rate = await load.run(who.address, who.tls, connections, seconds, make)
+        results[title] = (rate, load)
+    return results
+
+
+async def once(who: Access, data: bytes) -> None:
+    load = Load(asyncio.get_running_loop())
+    left = [data]
+    load.open = 1
+    await load.loop.create_connection(
+        lambda: Connection(lambda: left.pop() if left else None, load),
+        *who.address,
+        ssl=who.tls,
+        server_hostname="localhost",
+    )
+    await load.done.wait()
+    if load.failed:
+        raise RuntimeError(load.failure.decode(errors="replace"))
+
+
+async def measure(seconds: float) -> int:
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "--serve", temporary,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stdin is not None and child.stdout is not None
+        try:
+            await asyncio.wait_for(child.stdout.readline(), _READY_SECONDS)
+            results = await bench(
+                access(directory / "admin.kubeconfig"),
+                access(directory / "bench.kubeconfig"),
+                seconds,
+            )
+        finally:
+            child.stdin.close()
+            await child.wait()
+    return report(results)
+
+
+def report(results: dict[str, tuple[float, Load]]) -> int:
+    missed = 0
+    for title, (rate, load) in results.items():
+        times = sorted(load.seconds)
+        p50, p99 = times[len(times) // 2] * 1e3, times[int(len(times) * 0.99)] * 1e3
+        target = TARGETS[title]
+        verdict = "ok" if rate >= target else "MISSED"
+        missed += rate < target
+        print(
+            f"{title:16} {rate:8.0f}/s  target {target:6}/s  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  "
+            f"failed {load.failed}  {verdict}"
+        )
+        if load.failed:
+            print(load.failure.decode(errors="replace"))
+    return 1 if missed else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    arguments = parser.parse_args()
+    if arguments.serve:
+        uvloop.run(serve(arguments.serve))
+        return 0
+    return uvloop.run(measure(arguments.seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
