@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from cluster.api.catalogue import Resource
+from cluster.api import protobuf
 from cluster.api.errors import BadRequest, FieldError, Invalid, UnsupportedMediaType
 from cluster.api.meta import Object
 from cluster.apiserver.attributes import UserInfo
@@ -22,7 +23,7 @@ JSON = "application/json"
 YAML = "application/yaml"
 _UNKNOWN_FORMAT = (
     "the body of the request was in an unknown format - accepted media types include: "
-    "application/json, application/yaml"
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 )
 
 
@@ -155,6 +156,8 @@ def parse(body: bytes, content_type: str) -> Any:
         return parse_json(body)
     if kind in (YAML, "application/x-yaml", "text/yaml", "application/apply-patch+yaml"):
         return parse_yaml(body)
+    if kind == protobuf.CONTENT_TYPE:
+        return protobuf.decode(body)
     raise UnsupportedMediaType(_UNKNOWN_FORMAT)
 
 
