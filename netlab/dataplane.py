@@ -3,7 +3,8 @@
 A service is not a chain: that costs a chain, a set and rules each, and every change a flush. Here
 all services share a few maps, and a packet of a new connection takes three look-ups:
 
-    services   address . protocol . port -> number       (node-ports: protocol . port -> number with the masquerade bit)
+    services   address . protocol . port -> number
+    node-ports protocol . port -> number, with the masquerade bit
     verdicts   number -> goto random-N, sticky-N-T or reject
     endpoints  number . random(N) -> pod address . port
 
@@ -396,7 +397,8 @@ def _pick_chain(chain: str, count: int, seconds: int) -> list[bytes]:
         nft.lookup(_ENDPOINTS, nft.R3, nft.R3),
         nft.dnat(nft.R3, nft.R4),
     )
-    # By way of the conntrack mark: nft 1.0 cannot list a rule that writes to a map what it read from one.
+    # By way of the conntrack mark: nft 1.0 cannot list a rule that writes to a map what it has
+    # read from one.
     known = (nft.lookup(name, nft.R0, nft.R4), nft.set_ct_mark(nft.R4), nft.load_ct(nft.R4, 3))
     return [
         nft.add_chain(TABLE, chain),

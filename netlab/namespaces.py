@@ -78,7 +78,7 @@ def is_namespace(path: str | Path) -> bool:
 def is_mount_point(path: str | Path) -> bool:
     """Whether another file system begins at `path`."""
     try:
-        return os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev
+        return Path(path).stat().st_dev != Path(path).parent.stat().st_dev
     except FileNotFoundError:
         return False
 

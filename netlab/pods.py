@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from netlab import links
 from netlab.ipam import to_int
@@ -100,7 +101,4 @@ def remove_pod_end(netns_path: str) -> None:
     """Let go of the namespace: the kernel then frees it with its links, in its own time.
     Idempotent."""
     unmount(netns_path)
-    try:
-        os.unlink(netns_path)
-    except FileNotFoundError:
-        pass
+    Path(netns_path).unlink(missing_ok=True)

@@ -56,21 +56,17 @@ class SandboxProcess:
         self.stdout_fd = stdout_fd
         self.stderr_fd = stderr_fd
         self._pidfd = os.pidfd_open(pid)
-        self._code: int | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._over = False
+        self._ended: asyncio.Future[int] | None = None
 
     async def wait(self) -> int:
         """The exit code; 128+N if signal N ended it, 125 if the sandbox could not be built (stderr
         says why)."""
-        if self._code is not None:
-            return self._code
         if self._ended is None:
             loop = asyncio.get_running_loop()
             self._ended = loop.create_future()
             loop.add_reader(self._pidfd, self._reap, loop)
-        await asyncio.shield(self._ended)
-        assert self._code is not None
-        return self._code
+        return await asyncio.shield(self._ended)
 
     def resize(self, width: int, height: int) -> None:
         """Tell the terminal its size; without a terminal nothing happens."""
@@ -80,7 +76,7 @@ class SandboxProcess:
 
     def kill(self) -> None:
         """End the command and all that it started. Idempotent."""
-        if self._code is None:
+        if not self._over:
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             except ProcessLookupError:
@@ -98,12 +94,11 @@ class SandboxProcess:
     def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._pidfd)
         _, status = os.waitpid(self.pid, 0)
-        self._code = os.waitstatus_to_exitcode(status)
-        if self._code < 0:
-            self._code = 128 - self._code
+        code = os.waitstatus_to_exitcode(status)
         os.close(self._pidfd)
+        self._over = True
         if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+            self._ended.set_result(code if code >= 0 else 128 - code)
 
 
 async def run(command: Command) -> SandboxProcess:

@@ -14,6 +14,7 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 
@@ -281,9 +282,9 @@ def _each(handler: Callable[..., None]) -> Callable[[Sequence[Change]], None]:
     return handle
 
 
-def _send(udp: socket.socket, answer: bytes, client: object) -> None:
+def _send(udp: socket.socket, answer: bytes, client: Any) -> None:
     """A full send buffer drops the answer, as any network may: the client asks again."""
     try:
-        udp.sendto(answer, client)  # type: ignore[arg-type]
+        udp.sendto(answer, client)
     except OSError:
         return
