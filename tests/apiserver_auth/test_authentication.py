@@ -243,7 +243,7 @@ def test_a_token_file_is_read_and_its_errors_name_no_token(tmp_path: Path) -> No
     assert users["abc"].groups == ("dev", "ops", "system:authenticated")
     assert users["def"].name == "bob"
     path.write_text("onlyatoken\n")
-    with pytest.raises(ValueError, match="tokens.csv:1") as caught:
+    with pytest.raises(ValueError, match=r"tokens\.csv:1") as caught:
         read_token_file(path)
     assert "onlyatoken" not in str(caught.value)
 

@@ -36,6 +36,10 @@ class _Running(Protocol):
     async def run(self) -> None: ...
 
 
+_Interested = tuple[tuple[AdmissionPlugin, ...], tuple[AdmissionPlugin, ...]]
+"""Who changes and who refuses requests of one kind; a half that is Plugin's own is left out."""
+
+
 class AdmissionChain:
     """`mutate` before the object is validated, then `validate` just before it is stored."""
 
@@ -46,21 +50,24 @@ class AdmissionChain:
     ) -> None:
         self.plugins = tuple(plugins)
         self.webhooks = tuple(webhooks)
-        self._interested: dict[tuple[Operation, GVR, str], tuple[AdmissionPlugin, ...]] = {}
+        self._interested: dict[tuple[Operation, GVR, str], _Interested] = {}
 
     def admit(self, request: AdmissionRequest) -> None:
         """Both halves at once, webhooks left out."""
-        self.mutate(request)
-        self.validate(request)
+        mutators, validators = self._of(request)
+        for plugin in mutators:
+            plugin.admit(request)
+        for plugin in validators:
+            plugin.validate(request)
 
     def mutate(self, request: AdmissionRequest) -> None:
         """Let every interested plugin change `request.obj`. Raises StatusError."""
-        for plugin in self.interested(request.operation, request.gvr, request.subresource):
+        for plugin in self._of(request)[0]:
             plugin.admit(request)
 
     def validate(self, request: AdmissionRequest) -> None:
         """Let every interested plugin refuse. Raises StatusError."""
-        for plugin in self.interested(request.operation, request.gvr, request.subresource):
+        for plugin in self._of(request)[1]:
             plugin.validate(request)
 
     def waits(self, operation: Operation, gvr: GVR, subresource: str) -> bool:
@@ -92,10 +99,21 @@ class AdmissionChain:
         self, operation: Operation, gvr: GVR, subresource: str
     ) -> tuple[AdmissionPlugin, ...]:
         """The plugins that handle such requests, in order. Remembered."""
-        key = (operation, gvr, subresource)
+        mutators, validators = self._lookup((operation, gvr, subresource))
+        return tuple(p for p in self.plugins if p in mutators or p in validators)
+
+    def _of(self, request: AdmissionRequest) -> _Interested:
+        key = (request.operation, request.gvr, request.subresource)
+        return self._interested.get(key) or self._lookup(key)
+
+    def _lookup(self, key: tuple[Operation, GVR, str]) -> _Interested:
         known = self._interested.get(key)
         if known is None:
-            known = tuple(p for p in self.plugins if p.handles(operation, gvr, subresource))
+            plugins = [p for p in self.plugins if p.handles(*key)]
+            known = (
+                tuple(p for p in plugins if not _inherits(p, "admit")),
+                tuple(p for p in plugins if not _inherits(p, "validate")),
+            )
             if len(self._interested) >= _CACHE_SIZE:
                 self._interested.clear()
             self._interested[key] = known
@@ -112,3 +130,8 @@ class Plugin:
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuses nothing."""
+
+
+def _inherits(plugin: AdmissionPlugin, method: str) -> bool:
+    """Is the method the one of Plugin that does nothing?"""
+    return getattr(type(plugin), method, None) is getattr(Plugin, method)

@@ -1,0 +1,1 @@
+"""The admission plugins, each by itself and in their chain."""
