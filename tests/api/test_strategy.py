@@ -242,3 +242,15 @@ def test_warnings_speak_as_kubernetes_does() -> None:
         "dropped when using apply"
     ]
     assert strategy.warnings(resource_of(service()), service()) == []
+
+
+def test_scaling_counts_a_generation_and_keeps_the_rules() -> None:
+    old = stored(deployment())
+    new = copy_of(old)
+    new["spec"]["replicas"] = 5
+    assert update(new, old, "scale") == []
+    assert new["metadata"]["generation"] == 2
+    new["spec"]["replicas"] = -1
+    assert update(new, old, "scale") == [
+        "spec.replicas: Invalid value: -1: must be greater than or equal to 0"
+    ]

@@ -247,8 +247,8 @@ def test_a_good_object_is_accepted(made: dict[str, Any]) -> None:
         (claim(), "spec.accessModes: Required value: at least 1 access mode is required"),
         (
             endpoint_slice(addressType="IPv4", endpoints=[{"addresses": ["nope"]}]),
-            'endpoints[0].addresses[0]: Invalid value: "nope": must be an IPv4 address, (e.g. '
-            "10.9.8.7)",
+            'endpoints[0].addresses[0]: Invalid value: "nope": must be a valid IP address, (e.g. '
+            "10.9.8.7 or 2001:db8::ffff)",
         ),
         (
             manifest(RBAC, "Role", rules=[{"apiGroups": [""], "resources": ["pods"]}]),

@@ -37,6 +37,9 @@ _STATUS_KEEPS_METADATA: frozenset[GroupKind] = frozenset({
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
 })  # fmt: skip
 
+# A scale is an update of the object itself, written through a smaller one.
+MAIN_RESOURCE = ("", "scale")
+
 _META_FOR_STATUS = (
     "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "labels", "annotations",
     "finalizers", "ownerReferences", "generation",
@@ -46,7 +49,7 @@ _META_FOR_STATUS = (
 def prepare(resource: Kinded, new: Object, old: Object, subresource: str) -> None:
     kind = (resource.group, resource.kind)
     _carry_metadata(new["metadata"], old["metadata"])
-    if subresource:
+    if subresource not in MAIN_RESOURCE:
         carry = SUBRESOURCES.get((kind, subresource))
         if carry is not None:
             carry(new, old)

@@ -10,6 +10,7 @@ from cluster.api.preparation.kinds import (
     UPDATED_ONLY_WITH_RESOURCE_VERSION,
     Kinded,
 )
+from cluster.api.preparation.update import MAIN_RESOURCE
 from cluster.api.validation import metadata, table
 
 _OUTSIDE_BODY = frozenset({"apiVersion", "kind", "metadata", "status"})
@@ -31,7 +32,7 @@ def update(resource: Kinded, new: Object, old: Object, subresource: str = "") ->
     errors: list[FieldError] = []
     strict = kind in UPDATED_ONLY_WITH_RESOURCE_VERSION or resource.group not in BUILT_IN_GROUPS
     metadata.update(new["metadata"], old["metadata"], errors, needs_version=strict)
-    if subresource:
+    if subresource not in MAIN_RESOURCE:
         check = table.SUBRESOURCES.get((kind, subresource))
         if check is not None:
             check(new, old, errors)

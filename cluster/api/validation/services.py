@@ -310,12 +310,13 @@ def _slice_endpoint(endpoint: Object, kind: str | None, path: str, errors: Error
     for j, address in enumerate(addresses):
         at = f"{path}.addresses[{j}]"
         if kind == "FQDN":
-            fields.name(address, names.dns_subdomain, at, errors)
+            _domain(address, at, errors)
         else:
             ip = fields.parse_ip(address)
-            if ip is None or f"IPv{ip.version}" != kind:
-                example = "10.9.8.7" if kind == "IPv4" else "2001:db8::ffff"
-                errors.append(invalid(at, address, f"must be an {kind} address, (e.g. {example})"))
+            if ip is None:
+                fields.valid_ip(address, at, errors)
+            elif f"IPv{ip.version}" != kind:
+                errors.append(invalid(at, address, f"must be an {kind} address"))
             elif ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
                 fields.ordinary_ip(address, at, errors)
     if endpoint.get("hostname") is not None:
@@ -323,6 +324,19 @@ def _slice_endpoint(endpoint: Object, kind: str | None, path: str, errors: Error
     node = endpoint.get("nodeName")
     if node is not None and names.dns_subdomain(node):
         fields.name(node, names.dns_subdomain, f"{path}.nodeName", errors)
+
+
+def _domain(value: str, path: str, errors: Errors) -> None:
+    """A fully qualified domain name, with or without the dot at its end."""
+    domain = value.removesuffix(".")
+    messages = names.dns_subdomain(domain)
+    if not value:
+        errors.append(required(path))
+    elif messages:
+        errors.append(invalid(path, domain, ",".join(messages)))
+    elif "." not in domain:
+        detail = "should be a domain with at least two segments separated by dots"
+        errors.append(invalid(path, domain, detail))
 
 
 def endpoint_slice_update(new: Object, old: Object, errors: Errors) -> None:
