@@ -47,7 +47,7 @@ class Heartbeat:
         now = self._context.clock.monotonic()
         await asyncio.gather(*(self._register_one(agent) for agent in agents))
         for index, agent in enumerate(agents):
-            agent.lease_due = now + interval * (1 + index / len(agents)) / 1.0
+            agent.lease_due = now + interval * (index + 1) / len(agents)
             agent.status_due = now + self._context.config.status_report_seconds * (
                 1 + index / len(agents)
             )
@@ -80,7 +80,9 @@ class Heartbeat:
         context = self._context
         old = (agent.node or {}).get("status")
         images = context.runtime.list_images(agent.name)
-        status = node_status(agent.spec, context.config, old, images, context.clock.now())
+        status = node_status(
+            agent.spec, context.config, old, images, context.server_port, context.clock.now()
+        )
         flight = agent.client.patch_nowait(
             NODES, agent.name, {"status": status}, patch_type="strategic", subresource="status"
         )
@@ -114,13 +116,15 @@ class Heartbeat:
     async def _create_or_adopt(self, agent: NodeAgent) -> None:
         context = self._context
         now = context.clock.now()
-        node = new_node(agent.spec, context.config, now)
+        node = new_node(agent.spec, context.config, context.server_port, now)
         try:
             agent.node = await agent.client.create(NODES, node)
         except AlreadyExists:
             existing = await agent.client.get(NODES, agent.name)
             images = context.runtime.list_images(agent.name)
-            status = node_status(agent.spec, context.config, existing.get("status"), images, now)
+            status = node_status(
+                agent.spec, context.config, existing.get("status"), images, context.server_port, now
+            )
             labels = node["metadata"]["labels"]
             patch = {"metadata": {"labels": labels}, "status": status}
             agent.node = await agent.client.patch(

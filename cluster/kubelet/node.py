@@ -38,6 +38,7 @@ class PoolContext:
     volumes: VolumeManager
     statuses: StatusManager
     services: Informer | None = None
+    server_port: int = 0
     by_container: dict[str, PodWorker] = field(default_factory=dict)
     service_env: dict[tuple[str, bool], Mapping[str, str]] = field(default_factory=dict)
 

@@ -25,8 +25,8 @@ _CONDITIONS = (
 )  # fmt: skip
 
 
-def new_node(spec: NodeSpec, config: KubeletConfig, now: float) -> Object:
-    """The node to register."""
+def new_node(spec: NodeSpec, config: KubeletConfig, port: int, now: float) -> Object:
+    """The node to register. `port` is where the pool's server listens."""
     labels = {
         "beta.kubernetes.io/arch": "amd64",
         "beta.kubernetes.io/os": "linux",
@@ -47,12 +47,17 @@ def new_node(spec: NodeSpec, config: KubeletConfig, now: float) -> Object:
         "kind": "Node",
         "metadata": {"name": spec.name, "labels": labels, "annotations": annotations},
         "spec": node_spec,
-        "status": node_status(spec, config, None, (), now),
+        "status": node_status(spec, config, None, (), port, now),
     }
 
 
 def node_status(
-    spec: NodeSpec, config: KubeletConfig, old: Object | None, images: Iterable[Image], now: float
+    spec: NodeSpec,
+    config: KubeletConfig,
+    old: Object | None,
+    images: Iterable[Image],
+    port: int,
+    now: float,
 ) -> Object:
     """The status to report; transition times are kept from `old` where nothing changed."""
     capacity = node_capacity(spec)
@@ -64,7 +69,9 @@ def node_status(
             {"type": "InternalIP", "address": spec.ip},
             {"type": "Hostname", "address": spec.name},
         ],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": spec.kubelet_port or config.server_port}},
+        "daemonEndpoints": {
+            "kubeletEndpoint": {"Port": spec.kubelet_port or port or config.server_port}
+        },
         "nodeInfo": _node_info(spec, config),
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False}}],
     }

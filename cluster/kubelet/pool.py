@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from cluster.api.meta import PODS, SERVICES, Clock, NewUid, Object
 from cluster.client import Change, Client, EventRecorder, Informer
@@ -28,8 +29,7 @@ from cluster.runtime.service import RuntimeService
 
 class KubeletPool:
     """`shared_client` has the identity of the process (watches pods and services, reports flow);
-    `client_for_node` gives each node's own. `runtime` is started by the caller before.
-    `server_socket`: a listening socket for the HTTPS server, else config.server_host:port."""
+    `client_for_node` gives each node's own. `runtime` is started by the caller before."""
 
     def __init__(
         self,
@@ -41,7 +41,6 @@ class KubeletPool:
         rng: random.Random,
         new_uid: NewUid,
         metrics: KubeletMetrics | None = None,
-        server_socket: socket.socket | None = None,
     ) -> None:
         metrics = metrics or KubeletMetrics()
         sources = SourceCache(clock)
@@ -54,36 +53,43 @@ class KubeletPool:
         self._agents: dict[str, NodeAgent] = {}
         self._pods: Informer | None = None
         self._services = Informer(shared_client, SERVICES, clock=clock, rng=rng)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._joining: list[NodeAgent] = []
+        self._joins: set[asyncio.Future[None]] = set()
         self.context = PoolContext(
             config, runtime, clock, metrics, sources,
             VolumeManager(config, sources, clock), StatusManager(clock, metrics), self._services,
         )  # fmt: skip
         self.flow = FlowReporter(shared_client, clock)
         self._heartbeat = Heartbeat(self.context, self._agents.values, self._network_ready)
-        self.server = KubeletServer(self, server_socket)
+        self.server = KubeletServer(self)
 
     # -- life -------------------------------------------------------------------------------------
 
-    async def start(self, nodes: Iterable[NodeSpec] = ()) -> None:
-        """Register the nodes and run their pods; returns once all nodes are registered."""
+    async def start(self, server_socket: socket.socket | None = None) -> None:
+        """Listen (on `server_socket`, or config.server_host:port) and begin to work. Nodes join by
+        `add_node`."""
         self.context.runtime.subscribe(self._container_ended)
         self._services.add_handler(self._service_changed)
-        agents = [self._add_agent(spec) for spec in nodes]
-        await self.server.start()
-        loop = asyncio.get_running_loop()
-        await self._heartbeat.register(agents)
-        self._tasks.append(loop.create_task(self._services.run()))
-        self._tasks.append(loop.create_task(self._heartbeat.run()))
-        self._tasks.append(loop.create_task(self._resync()))
-        self._follow_pods()
+        await self.server.start(server_socket)
+        self.context.server_port = self.server.port
+        for work in (self._services.run(), self._heartbeat.run(), self._resync()):
+            self._spawn(work)
+
+    async def run(self) -> None:
+        """Until `stop`. Raises what ended one of the pool's tasks, which must not happen."""
+        while self._tasks:
+            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
 
     async def stop(self) -> None:
         """Let go of everything; pods stay as they are and are found again by the next process."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for agent in self._agents.values():
             for worker in agent.workers.values():
                 worker.close()
@@ -92,11 +98,18 @@ class KubeletPool:
         await self.context.sources.close()
         await self.server.stop()
 
-    async def add_node(self, spec: NodeSpec) -> None:
-        """One more node; returns once it is registered."""
-        agent = self._add_agent(spec)
-        await self._heartbeat.register([agent])
-        self._follow_pods()
+    def add_node(self, spec: NodeSpec) -> None:
+        """One more node. It registers in the background, together with those added in this turn."""
+        self._joining.append(self._add_agent(spec))
+        if len(self._joining) == 1:
+            self._spawn(self._join())
+
+    async def wait_registered(self) -> None:
+        """Until every node added so far is registered and its pods are known."""
+        while self._joining or self._joins:
+            await (asyncio.wait(self._joins) if self._joins else asyncio.sleep(0))
+        if self._pods is not None:
+            await self._pods.wait_synced()
 
     async def remove_node(self, name: str) -> None:
         """Forget a node: its pods' containers end, its objects stay for the controllers."""
@@ -138,6 +151,22 @@ class KubeletPool:
         self.context.metrics.nodes.labels(spec.name).set(1)
         return agent
 
+    async def _join(self) -> None:
+        await asyncio.sleep(0)
+        agents, self._joining = self._joining, []
+        self._follow_pods()
+        task = asyncio.ensure_future(self._heartbeat.register(agents))
+        self._joins.add(task)
+        try:
+            await task
+        finally:
+            self._joins.discard(task)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _follow_pods(self) -> None:
         """One watch for the pods of all nodes."""
         if not self._agents:
@@ -152,9 +181,8 @@ class KubeletPool:
             self._client, PODS, field_selector=selector, clock=self._clock, rng=self._rng
         )
         self._pods.add_handler_batch(self._pods_changed)
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._pods.run()))
-        self._tasks.append(loop.create_task(self._drop_orphans(self._pods)))
+        self._spawn(self._pods.run())
+        self._spawn(self._drop_orphans(self._pods))
 
     def _pods_changed(self, changes: Iterable[Change]) -> None:
         held: dict[str, tuple[Sandbox, list[Container]]] | None = None

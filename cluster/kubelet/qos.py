@@ -23,7 +23,7 @@ def qos_class(pod: Object) -> str:
             wanted = wanted or _positive(request)
             if _positive(limit):
                 bounded = True
-                same = request is None or milli_value(request) == milli_value(limit)
+                same = request is None or milli_value(request) == milli_value(limit or 0)
                 guaranteed = guaranteed and same
             else:
                 guaranteed = False

@@ -34,9 +34,8 @@ Answer = Response | StreamResponse | None
 class KubeletServer:
     """Switched on by KubeletConfig's certificate paths or, in tests, by `insecure`."""
 
-    def __init__(self, pool: KubeletPool, sock: socket.socket | None = None) -> None:
+    def __init__(self, pool: KubeletPool) -> None:
         self._pool = pool
-        self._sock = sock
         self._server: HttpServer | None = None
         self._verdicts: dict[bytes, bool] = {}
         self.insecure = False
@@ -45,16 +44,18 @@ class KubeletServer:
     def port(self) -> int:
         return self._server.port if self._server is not None else 0
 
-    async def start(self) -> None:
+    async def start(self, sock: socket.socket | None = None) -> None:
         config = self._pool.context.config
         if not config.tls_cert and not self.insecure:
+            if sock is not None:
+                sock.close()
             return
         context = None
         if config.tls_cert:
             context = server_context(config.tls_cert, config.tls_key, config.client_ca or None)
         self._server = HttpServer(self.handle, ssl_context=context)
-        if self._sock is not None:
-            await self._server.start(sock=self._sock)
+        if sock is not None:
+            await self._server.start(sock=sock)
         else:
             host = config.server_host or "127.0.0.1"
             await self._server.start(host=host, port=config.server_port)

@@ -75,7 +75,6 @@ class KubeletMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
         self.registry = registry
-        self.runtime = RuntimeMetrics(registry)
         self.nodes = Gauge(
             "kubelet_node_name", "The nodes of this process, always 1.", ["node"], registry=registry
         )

@@ -381,10 +381,8 @@ class Interpreter:
         if builtin is None:
             write("stderr", f"sh: {argv[0]}: not found\n".encode())
             return 127
-        code = builtin(process, argv[1:], write)
-        if isinstance(code, int):
-            return code
-        return await code
+        outcome = builtin(process, argv[1:], write)
+        return outcome if isinstance(outcome, int) else await outcome
 
 
 def _catcher(write: Write) -> tuple[list[bytes], Write]:
@@ -698,7 +696,7 @@ def _seq(process: Process, args: list[str], write: Write) -> int:
         1: (1, 1, *numbers),
         2: (numbers[0], 1, numbers[-1]),
         3: tuple(numbers),
-    }.get(len(numbers), (1, 1, 0))  # type: ignore[misc]
+    }.get(len(numbers), (1, 1, 0))
     for value in range(first, last + (1 if step > 0 else -1), step or 1):
         write("stdout", b"%d\n" % value)
     return 0
