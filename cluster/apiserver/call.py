@@ -21,6 +21,7 @@ _NOTHING = object()
 ANONYMOUS = UserInfo("system:anonymous", ("system:unauthenticated",))
 JSON = "application/json"
 YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 _UNKNOWN_FORMAT = (
     "the body of the request was in an unknown format - accepted media types include: "
     "application/json, application/yaml, application/vnd.kubernetes.protobuf"
@@ -154,6 +155,8 @@ def parse(body: bytes, content_type: str) -> Any:
     kind = content_type.partition(";")[0].strip().lower()
     if kind in ("", JSON) or kind.endswith("+json"):
         return parse_json(body)
+    if kind == PROTOBUF:
+        return parse_protobuf(body)
     if kind in (YAML, "application/x-yaml", "text/yaml", "application/apply-patch+yaml"):
         return parse_yaml(body)
     if kind == protobuf.CONTENT_TYPE:
@@ -166,6 +169,18 @@ def parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"unable to decode the body as JSON: {error}") from None
+
+
+def parse_protobuf(body: bytes) -> Any:
+    """Built-in types as Go clients send them."""
+    try:
+        from cluster.api import protobuf
+    except ImportError:  # the room is being built
+        raise UnsupportedMediaType(_UNKNOWN_FORMAT) from None
+    try:
+        return protobuf.decode(body)
+    except ValueError as error:
+        raise BadRequest(f"unable to decode the body as protobuf: {error}") from None
 
 
 def parse_yaml(body: bytes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,14 @@ class ApiServerConfig:
     authorization_mode: tuple[str, ...] = ("Node", "RBAC")
     disabled_admission_plugins: tuple[str, ...] = ()
     service_cidr: str = "10.96.0.0/16"
-    service_ip: str = "10.96.0.1"
     nodeport_range: tuple[int, int] = (30000, 32767)
     max_mutating_in_flight: int = 1_000
     max_in_flight: int = 2_000
     min_request_timeout_seconds: float = 1800.0
     managed_fields: bool = True
     cluster_domain: str = "cluster.local"
+
+    @property
+    def service_ip(self) -> str:
+        """The address of the `kubernetes` Service: the first of the range."""
+        return str(ip_network(self.service_cidr)[1])

@@ -31,6 +31,8 @@ ATTEMPTS = 5
 """Tries of a change that names no resourceVersion, against concurrent writers (upstream's patch
 retries)."""
 
+_PODS = "/registry/pods/"
+
 FieldValidation = Literal["Ignore", "Warn", "Strict"]
 
 # Renewed every ten seconds by every node: they may skip the disk's sync, nothing else may.
@@ -321,7 +323,18 @@ async def _store_change(
     revision = await backend.storage.put_encoded(
         cache, entry.key, value, new, entry.revision, durable
     )
+    if cache.prefix == _PODS and new.get("status") != old.get("status"):
+        _note_phase(backend, new, old)
     return stored(cache, entry.key, revision, new)
+
+
+def _note_phase(backend: Backend, new: Object, old: Object) -> None:
+    """Stage 7 of a pod's journey: its phase has changed."""
+    phase = (new.get("status") or {}).get("phase")
+    if phase and phase != (old.get("status") or {}).get("phase"):
+        now = backend.clock.now()
+        metadata = new["metadata"]
+        backend.flow.mark(metadata["namespace"], metadata["name"], phase.lower(), now, now)
 
 
 def encode_checked(obj: Object) -> bytes:

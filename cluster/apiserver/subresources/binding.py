@@ -47,6 +47,10 @@ async def bind_pod(backend: Backend, call: Call, binding: Any, name: str) -> Out
             if failed.current is not None:
                 await backend.storage.wait_revision(failed.current.mod_revision)
             continue
+        now = backend.clock.now()
+        received = now - (backend.clock.monotonic() - call.started)
+        stage = {"stage": "bound", "start": received, "end": now, "detail": {"node": target}}
+        backend.flow.add(call.route.namespace, name, stage)
         return created()
     raise _conflict(name, MODIFIED)
 

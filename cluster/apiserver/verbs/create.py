@@ -55,7 +55,9 @@ def generate_name(backend: Backend, base: str) -> str:
 
 async def _create_once(backend: Backend, call: Call, obj: Object) -> Outcome:
     resource = call.resource
+    begun = backend.clock.now()
     await prepare(backend, call, obj)
+    prepared = backend.clock.now()
     name = obj["metadata"]["name"]
     cache = backend.cache(resource)
     key = cache.key(call.namespace, name)
@@ -75,7 +77,25 @@ async def _create_once(backend: Backend, call: Call, obj: Object) -> Outcome:
         raise already_exists(resource, name) from None
     finally:
         release()
+    if resource.plural == "pods" and not resource.group:
+        _note_flow(backend, call, obj, begun, prepared)
     return pipeline.stored(cache, key, revision, obj, 201)
+
+
+def _note_flow(
+    backend: Backend, call: Call, obj: Object, begun: float, prepared: float
+) -> None:
+    """Stages 1 and 2 of a pod's journey, in Unix seconds."""
+    now = backend.clock.now()
+    received = now - (backend.clock.monotonic() - call.started)
+    metadata = obj["metadata"]
+    flow, key = backend.flow, (call.namespace, metadata["name"])
+    flow.begin(*key, metadata["uid"])
+    user = {"user": call.user.name}
+    flow.add(*key, {"stage": "received", "start": received, "end": received, "detail": user})
+    flow.mark(*key, "authenticated", received, begun)
+    flow.mark(*key, "admitted", begun, prepared)
+    flow.mark(*key, "stored", prepared, now)
 
 
 def _nothing() -> None:
