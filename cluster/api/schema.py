@@ -75,7 +75,7 @@ class Schemas:
         """Definition name of each (group, version, kind) that has exactly one group-version-kind."""
         found: dict[tuple[str, str, str], str] = {}
         for name, definition in self.definitions.items():
-            gvks = definition.get("x-kubernetes-group-version-kind") or ()
+            gvks = definition.get("x-kubernetes-group-version-kind") or []
             if len(gvks) == 1:
                 found[gvks[0]["group"], gvks[0]["version"], gvks[0]["kind"]] = name
         return found
