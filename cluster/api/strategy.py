@@ -18,6 +18,7 @@ from cluster.api.meta import NewUid, Object
 from cluster.api.preparation import create as _create
 from cluster.api.preparation import update as _update
 from cluster.api.preparation.kinds import (
+    BUILT_IN_GROUPS,
     CREATED_BY_UPDATE,
     UPDATED_ONLY_WITH_RESOURCE_VERSION,
     Kinded,
@@ -86,6 +87,8 @@ def can_create_on_update(resource: Kinded) -> bool:
 
 def allows_unconditional_update(resource: Kinded) -> bool:
     """Whether a PUT may leave metadata.resourceVersion out (AllowUnconditionalUpdate)."""
+    if resource.group not in BUILT_IN_GROUPS:
+        return False
     return (resource.group, resource.kind) not in UPDATED_ONLY_WITH_RESOURCE_VERSION
 
 

@@ -290,11 +290,35 @@ def _node_status(new: Object, old: Object) -> None:
     new["spec"] = old.get("spec") or {}
 
 
+def _signing_request(new: Object, old: Object) -> None:
+    """A request for a certificate is for ever; its approval and its certificate have own doors."""
+    new["spec"] = old["spec"]
+
+
+def _approval(new: Object, old: Object) -> None:
+    new["spec"] = old["spec"]
+    status = dict(new.get("status") or {})
+    _keep(status, old.get("status") or {}, "certificate")
+    new["status"] = status
+
+
+def _custom_resource_definition(new: Object, old: Object) -> None:
+    """A version that becomes the stored one is remembered."""
+    status = dict(new.get("status") or {})
+    stored = list(status.get("storedVersions") or ())
+    for version in new["spec"].get("versions") or ():
+        if version.get("storage") and version.get("name") not in stored:
+            stored.append(version["name"])
+    new["status"] = {**status, "storedVersions": stored}
+
+
 MAIN: dict[GroupKind, Carry] = {
     ("", "Namespace"): _namespace,
     ("", "Secret"): _secret_data,
     ("", "Service"): _service_clear,
     ("apps", "DaemonSet"): _daemon_set,
+    ("certificates.k8s.io", "CertificateSigningRequest"): _signing_request,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _custom_resource_definition,
 }
 
 STATUS: dict[GroupKind, Carry] = {
@@ -306,4 +330,5 @@ SUBRESOURCES: dict[tuple[GroupKind, str], Carry] = {
     (("", "Pod"), "ephemeralcontainers"): _pod_ephemeral_containers,
     (("", "Pod"), "resize"): _pod_resize,
     (("", "Namespace"), "finalize"): _namespace_finalize,
+    (("certificates.k8s.io", "CertificateSigningRequest"), "approval"): _approval,
 }

@@ -21,7 +21,7 @@ _NOT_SOURCES = frozenset({
 
 def persistent_volume(obj: Object, errors: Errors) -> None:
     spec = obj.get("spec") or {}
-    _access_modes(spec, "spec", errors)
+    _access_modes(spec, "spec", "", errors)
     capacity = spec.get("capacity") or {}
     if not capacity:
         errors.append(required("spec.capacity"))
@@ -70,10 +70,10 @@ def persistent_volume_update(new: Object, old: Object, errors: Errors) -> None:
         errors.append(invalid("spec.nodeAffinity", spec.get("nodeAffinity"), detail))
 
 
-def _access_modes(spec: Object, path: str, errors: Errors) -> None:
+def _access_modes(spec: Object, path: str, why: str, errors: Errors) -> None:
     modes = spec.get("accessModes") or []
     if not modes:
-        errors.append(required(f"{path}.accessModes", "at least 1 access mode is required"))
+        errors.append(required(f"{path}.accessModes", why))
     for mode in modes:
         if mode not in _MODES:
             errors.append(fields.unsupported(f"{path}.accessModes", mode, _MODES))
@@ -100,7 +100,7 @@ def persistent_volume_claim(obj: Object, errors: Errors) -> None:
 
 def claim_spec(spec: Object, path: str, errors: Errors) -> None:
     """A claim of its own or the template of an ephemeral volume."""
-    _access_modes(spec, path, errors)
+    _access_modes(spec, path, "at least 1 access mode is required", errors)
     selectors.label_selector(spec.get("selector"), f"{path}.selector", errors)
     requests = (spec.get("resources") or {}).get("requests") or {}
     if "storage" not in requests:
