@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import os
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,10 @@ class ClientConfig:
         """None for plain http."""
         if not self.server.startswith("https"):
             return None
-        context = ssl.create_default_context(cadata=self.ca_pem.decode() or None)
+        try:
+            context = ssl.create_default_context(cadata=self.ca_pem.decode() or None)
+        except ssl.SSLError as error:
+            raise ConfigError(f"{self.server}: certificate authority: {error}") from error
         # Clusters made by a test are younger than a second and their own authorities lack newer
         # extensions.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -76,7 +78,10 @@ class ClientConfig:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.cert_pem:
-            _load_chain(context, self.cert_pem + b"\n" + self.key_pem)
+            try:
+                _load_chain(context, self.cert_pem + b"\n" + self.key_pem)
+            except ssl.SSLError as error:
+                raise ConfigError(f"{self.server}: client certificate: {error}") from error
         return context
 
     def connect(
@@ -107,9 +112,9 @@ class ClientConfig:
 def _entry(
     path: Path, loaded: dict[str, Any], section: str, name: str, field: str
 ) -> dict[str, Any]:
-    found: Iterable[dict[str, Any]] = loaded.get(section) or ()
-    for each in found:
-        if each.get("name") == name:
+    found: object = loaded.get(section)
+    for each in found if isinstance(found, list) else ():
+        if isinstance(each, dict) and each.get("name") == name:
             return dict(each.get(field) or {})
     raise ConfigError(f"{path}: {section} has no entry {name!r}")
 
@@ -117,7 +122,10 @@ def _entry(
 def _data(path: Path, entry: dict[str, Any], field: str) -> bytes:
     inline = entry.get(f"{field}-data")
     if inline:
-        return base64.b64decode(inline)
+        try:
+            return base64.b64decode(inline, validate=True)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {field}-data is not base64") from error
     named = entry.get(field)
     return _read(path.parent / named) if named else b""
 
