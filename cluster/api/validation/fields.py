@@ -144,21 +144,26 @@ def parse_ip(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 def ordinary_ip(value: str, path: str, errors: Errors) -> None:
     """No address that means nothing outside its host (ValidateNonSpecialIP)."""
+    for message in special_ip(value):
+        errors.append(invalid(path, value, message))
+
+
+@lru_cache(maxsize=8192)
+def special_ip(value: str) -> tuple[str, ...]:
+    """What is special about an address; empty for the addresses of pods and machines."""
     ip = parse_ip(value)
     if ip is None:
-        errors.append(invalid(path, value, "must be a valid IP address"))
-        return
+        return ("must be a valid IP address",)
+    found = []
     if ip.is_unspecified:
-        errors.append(invalid(path, value, f"may not be unspecified ({value})"))
+        found.append(f"may not be unspecified ({value})")
     if ip.is_loopback:
-        detail = "may not be in the loopback range (127.0.0.0/8, ::1/128)"
-        errors.append(invalid(path, value, detail))
+        found.append("may not be in the loopback range (127.0.0.0/8, ::1/128)")
     if ip.is_link_local:
-        detail = "may not be in the link-local range (169.254.0.0/16, fe80::/10)"
-        errors.append(invalid(path, value, detail))
+        found.append("may not be in the link-local range (169.254.0.0/16, fe80::/10)")
     if value.startswith("224.0.0.") or value.lower().startswith("ff02:"):
-        detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
-        errors.append(invalid(path, value, detail))
+        found.append("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+    return tuple(found)
 
 
 @lru_cache(maxsize=8192)

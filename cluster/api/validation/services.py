@@ -276,13 +276,16 @@ def _endpoint_port(port: Object, needs_name: bool, path: str, errors: Errors) ->
 _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 
 
-def endpoint_slice(obj: Object, errors: Errors) -> None:
+def endpoint_slice(
+    obj: Object, errors: Errors, fresh: list[tuple[int, Object]] | None = None
+) -> None:
+    """Check a slice; of its endpoints only the `fresh` ones (default: all)."""
     kind, found = obj.get("addressType"), obj.get("endpoints") or []
     fields.one_of(kind, _ADDRESS_TYPES, "addressType", errors)
     if len(found) > 1000:
         errors.append(too_many("endpoints", len(found), 1000))
         return
-    for i, endpoint in enumerate(found):
+    for i, endpoint in enumerate(found) if fresh is None else fresh:
         _slice_endpoint(endpoint, kind, f"endpoints[{i}]", errors)
     ports = obj.get("ports") or []
     if len(ports) > 20000:
@@ -317,7 +320,7 @@ def _slice_endpoint(endpoint: Object, kind: str | None, path: str, errors: Error
                 fields.valid_ip(address, at, errors)
             elif f"IPv{ip.version}" != kind:
                 errors.append(invalid(at, address, f"must be an {kind} address"))
-            elif ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
+            elif fields.special_ip(address):
                 fields.ordinary_ip(address, at, errors)
     if endpoint.get("hostname") is not None:
         fields.name(endpoint["hostname"], names.dns_label, f"{path}.hostname", errors)
@@ -340,4 +343,12 @@ def _domain(value: str, path: str, errors: Errors) -> None:
 
 
 def endpoint_slice_update(new: Object, old: Object, errors: Errors) -> None:
+    """A slice changes by an endpoint at a time: those that were there before are not looked at."""
+    before = {(e.get("addresses") or [""])[0]: e for e in old.get("endpoints") or ()}
+    fresh = [
+        (i, endpoint)
+        for i, endpoint in enumerate(new.get("endpoints") or ())
+        if before.get((endpoint.get("addresses") or [""])[0]) != endpoint
+    ]
+    endpoint_slice(new, errors, fresh)
     fields.immutable(new.get("addressType"), old.get("addressType"), "addressType", errors)

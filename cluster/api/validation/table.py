@@ -128,6 +128,7 @@ UPDATE: dict[GroupKind, Transition] = {
 # Kinds whose transition looks at the body itself, or whose body is not looked at on update.
 UPDATE_CHECKS_BODY: frozenset[GroupKind] = frozenset({
     ("", "Pod"), ("", "Node"), ("", "Namespace"), ("", "Event"), ("batch", "Job"),
+    ("discovery.k8s.io", "EndpointSlice"),
 })  # fmt: skip
 
 SUBRESOURCES: dict[tuple[GroupKind, str], Transition] = {
