@@ -2,8 +2,9 @@
 stop.
 
 Plays cmd/kube-controller-manager. The table below is the whole composition; a controller that is
-not in it does not run. Room is kept for: persistent volume binding, attach/detach, horizontal pod
-autoscaling, certificate signing, endpoint slice mirroring, token cleaning.
+not in it does not run. Room is kept for: resource quota (its admission plugin counts), persistent
+volume binding, attach/detach, horizontal pod autoscaling, certificate signing, endpoint slice
+mirroring, token cleaning.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ from typing import Protocol
 from cluster.api.meta import PODS, Clock, NewUid
 from cluster.client import Client, InformerFactory
 from cluster.controllers.context import ControllerConfig, ControllerContext
+from cluster.controllers.daemonset import DaemonSetController
 from cluster.controllers.deployment import DeploymentController
+from cluster.controllers.disruption import DisruptionController
 from cluster.controllers.endpointslice import EndpointsController, EndpointSliceController
 from cluster.controllers.endpointslice.feed import ServiceFeed
 from cluster.controllers.garbagecollector import GarbageCollector
+from cluster.controllers.job import (
+    CronJobController,
+    JobController,
+    TtlAfterFinishedController,
+)
 from cluster.controllers.namespace import NamespaceController
 from cluster.controllers.node import (
     NodeIpamController,
@@ -30,6 +38,7 @@ from cluster.controllers.podgc import PodGarbageCollector
 from cluster.controllers.podindex import PodIndex
 from cluster.controllers.replicaset import REPLICASET, REPLICATIONCONTROLLER, ReplicaSetController
 from cluster.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
+from cluster.controllers.statefulset import StatefulSetController
 from cluster.metrics.controllers import ControllerMetrics
 
 log = logging.getLogger("kubestage.controllers")
@@ -100,6 +109,12 @@ def make_controllers(context: ControllerContext) -> dict[str, Controller]:
         "replicaset-controller": ReplicaSetController(context, REPLICASET),
         "replicationcontroller-controller": ReplicaSetController(context, REPLICATIONCONTROLLER),
         "deployment-controller": DeploymentController(context),
+        "statefulset-controller": StatefulSetController(context),
+        "daemonset-controller": DaemonSetController(context),
+        "job-controller": JobController(context),
+        "cronjob-controller": CronJobController(context),
+        "ttl-after-finished-controller": TtlAfterFinishedController(context),
+        "disruption-controller": DisruptionController(context),
         "endpointslice-controller": EndpointSliceController(context, feed),
         "endpoints-controller": EndpointsController(context, feed),
         "namespace-controller": NamespaceController(context),

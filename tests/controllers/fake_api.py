@@ -1,7 +1,7 @@
-"""A small API server in memory, as a transport of the real client: enough for controllers to live on.
+"""A small API server in memory, as a transport of the real client: controllers can live on it.
 
-It keeps resourceVersions, UIDs, generations, finalizers, graceful pod deletion, strategic merge of the few lists
-that controllers patch, watches and the batch endpoint. It checks nothing.
+It keeps resourceVersions, UIDs, generations, finalizers, graceful pod deletion, strategic merge of
+the few lists that controllers patch, watches and the batch endpoint. It checks nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +18,29 @@ from cluster.api.meta import GVR, Object, rfc3339
 from cluster.client.transport import Answer
 
 KINDS = {
-    "pods": "Pod", "nodes": "Node", "namespaces": "Namespace", "services": "Service", "endpoints": "Endpoints",
-    "events": "Event", "configmaps": "ConfigMap", "serviceaccounts": "ServiceAccount",
-    "replicationcontrollers": "ReplicationController", "resourcequotas": "ResourceQuota",
-    "persistentvolumeclaims": "PersistentVolumeClaim", "persistentvolumes": "PersistentVolume",
-    "apps/deployments": "Deployment", "apps/replicasets": "ReplicaSet", "apps/statefulsets": "StatefulSet",
-    "apps/daemonsets": "DaemonSet", "apps/controllerrevisions": "ControllerRevision", "batch/jobs": "Job",
-    "batch/cronjobs": "CronJob", "discovery.k8s.io/endpointslices": "EndpointSlice",
-    "coordination.k8s.io/leases": "Lease", "policy/poddisruptionbudgets": "PodDisruptionBudget",
-}  # fmt: skip
+    "pods": "Pod",
+    "nodes": "Node",
+    "namespaces": "Namespace",
+    "services": "Service",
+    "endpoints": "Endpoints",
+    "events": "Event",
+    "configmaps": "ConfigMap",
+    "serviceaccounts": "ServiceAccount",
+    "replicationcontrollers": "ReplicationController",
+    "resourcequotas": "ResourceQuota",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "persistentvolumes": "PersistentVolume",
+    "apps/deployments": "Deployment",
+    "apps/replicasets": "ReplicaSet",
+    "apps/statefulsets": "StatefulSet",
+    "apps/daemonsets": "DaemonSet",
+    "apps/controllerrevisions": "ControllerRevision",
+    "batch/jobs": "Job",
+    "batch/cronjobs": "CronJob",
+    "discovery.k8s.io/endpointslices": "EndpointSlice",
+    "coordination.k8s.io/leases": "Lease",
+    "policy/poddisruptionbudgets": "PodDisruptionBudget",
+}
 CLUSTER_SCOPED = {"nodes", "namespaces", "persistentvolumes"}
 _MERGE_KEYS = {"ownerReferences": "uid", "conditions": "type"}
 
@@ -53,8 +67,11 @@ class FakeApi:
         old = self.store.get(gvr, {}).get(key)
         obj = {"apiVersion": gvr.api_version, "kind": _kind(gvr), **obj}
         obj["metadata"] = {
-            "uid": f"uid-{self._next()}", "creationTimestamp": rfc3339(self.now), "generation": 1, **obj["metadata"],
-        }  # fmt: skip
+            "uid": f"uid-{self._next()}",
+            "creationTimestamp": rfc3339(self.now),
+            "generation": 1,
+            **obj["metadata"],
+        }
         self._write(gvr, key, obj, "MODIFIED" if old else "ADDED")
         return self.store[gvr][key]
 
@@ -162,9 +179,11 @@ class FakeApi:
                 if not namespace or o["metadata"].get("namespace") == namespace
             ]
             return {
-                "apiVersion": gvr.api_version, "kind": _kind(gvr) + "List", "items": items,
+                "apiVersion": gvr.api_version,
+                "kind": _kind(gvr) + "List",
+                "items": items,
                 "metadata": {"resourceVersion": str(self.version)},
-            }  # fmt: skip
+            }
         if method == "DELETE" and not name:
             for obj in [
                 o for o in self.objects(gvr) if o["metadata"].get("namespace") == namespace

@@ -36,9 +36,19 @@ def namespace(name: str) -> Object:
 
 def node(name: str, ready: str = "True", **spec: object) -> Object:
     conditions = [
-        {"type": kind, "status": status, "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "x"}
-        for kind, status in (("MemoryPressure", "False"), ("DiskPressure", "False"), ("PIDPressure", "False"), ("Ready", ready))
-    ]  # fmt: skip
+        {
+            "type": kind,
+            "status": status,
+            "lastHeartbeatTime": "2026-01-01T00:00:00Z",
+            "lastTransitionTime": "x",
+        }
+        for kind, status in (
+            ("MemoryPressure", "False"),
+            ("DiskPressure", "False"),
+            ("PIDPressure", "False"),
+            ("Ready", ready),
+        )
+    ]
     return {"metadata": {"name": name}, "spec": dict(spec), "status": {"conditions": conditions}}
 
 
@@ -211,7 +221,7 @@ def test_a_silent_node_is_unknown_after_its_grace_and_its_pods_leave_when_their_
             await cluster.until(lambda: taints(api, "n1") == set())
             await cluster.until(
                 lambda: any(
-                    "Cancelling deletion of Pod default/stays" == e["message"]
+                    e["message"] == "Cancelling deletion of Pod default/stays"
                     for e in api.objects(EVENTS)
                 )
             )

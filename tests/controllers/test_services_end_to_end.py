@@ -12,9 +12,14 @@ from tests.controllers.fake_api import FakeApi
 def service(name: str = "web", **spec: object) -> Object:
     return {
         "metadata": {"name": name, "namespace": "default", "labels": {"team": "a"}},
-        "spec": {"selector": {"app": "web"}, "clusterIP": "10.96.0.7", "type": "ClusterIP",
-                 "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}], **spec},
-    }  # fmt: skip
+        "spec": {
+            "selector": {"app": "web"},
+            "clusterIP": "10.96.0.7",
+            "type": "ClusterIP",
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}],
+            **spec,
+        },
+    }
 
 
 def pod(name: str, ports: list[Object] | None = None, **meta: object) -> Object:

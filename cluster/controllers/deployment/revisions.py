@@ -11,6 +11,7 @@ import orjson
 
 from cluster.api.meta import Object
 from cluster.controllers.deployment.sizes import max_surge, replicas_of
+from cluster.controllers.hashing import fnv1a, safe_encode
 
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
@@ -28,22 +29,11 @@ _NOT_COPIED = frozenset(
     )
 )
 _HISTORY_LIMIT = 2000  # characters of the revision history annotation
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def template_hash(template: Object, collision_count: int = 0) -> str:
-    """The pod-template-hash of a template: ten letters at most, none that could spell a word.
-
-    Unlike Kubernetes: FNV-1a over sorted JSON instead of over Go's memory dump. Same shape, other
-    values.
-    """
-    digest = 0x811C9DC5
-    data = orjson.dumps(template, option=orjson.OPT_SORT_KEYS)
-    if collision_count:
-        data += str(collision_count).encode()
-    for byte in data:
-        digest = ((digest ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return "".join(_SAFE[ord(c) % len(_SAFE)] for c in str(digest))
+    """The pod-template-hash of a template."""
+    return safe_encode(fnv1a(orjson.dumps(template, option=orjson.OPT_SORT_KEYS), collision_count))
 
 
 def by_creation(replica_set: Object) -> tuple[str, str]:
