@@ -9,6 +9,7 @@ reconcile, 10)` a controller. Nothing in this room knows who its user is.
 from cluster.client.batch import BATCH_PATH, Batcher
 from cluster.client.config import ClientConfig, ConfigError
 from cluster.client.events import EventRecorder
+from cluster.client.flow import FlowReporter
 from cluster.client.informer import Change, Informer, InformerFactory
 from cluster.client.leaderelection import LeaderElector, LeadershipLost
 from cluster.client.rest import Client, ObjectList, WatchEvent
@@ -25,6 +26,7 @@ __all__ = [
     "ClientConfig",
     "ConfigError",
     "EventRecorder",
+    "FlowReporter",
     "HttpTransport",
     "Informer",
     "InformerFactory",

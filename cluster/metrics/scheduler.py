@@ -62,8 +62,8 @@ class SchedulerMetrics:
         )
         self.extension_seconds = Histogram(
             "scheduler_framework_extension_point_duration_seconds",
-            "Latency for running all plugins of a specific extension point, for one run of pods of "
-            "a shape.",
+            "Latency for running all plugins of a specific extension point; Filter and Score are "
+            "one here, and looked at once for a run of pods of one shape.",
             ["extension_point", "status", "profile"],
             registry=registry,
             buckets=_doubling(0.0001, 12),

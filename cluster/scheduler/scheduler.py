@@ -24,7 +24,7 @@ from cluster.api.meta import (
     Object,
     object_key,
 )
-from cluster.client import Change, Client, EventRecorder, InformerFactory
+from cluster.client import Change, Client, EventRecorder, FlowReporter, InformerFactory
 from cluster.metrics.scheduler import SchedulerMetrics
 from cluster.scheduler.cache import Cache, PodInfo
 from cluster.scheduler.config import SchedulerConfig
@@ -67,6 +67,7 @@ class Scheduler:
         self._budgets = self._informers.informer(PODDISRUPTIONBUDGETS)
         self._namespaces = self._informers.informer(NAMESPACES)
         self._status = PodStatusWriter(client, recorder, clock)
+        self._flow = FlowReporter(client, clock)
         handle = Handle(client, self.cache, rng, self._listed, self._run_of)
         self.profiles: dict[str, Profile] = {
             p.scheduler_name: build_profile(p, handle) for p in config.profiles
@@ -76,6 +77,7 @@ class Scheduler:
             initial_backoff_seconds=config.initial_backoff_seconds,
             max_backoff_seconds=config.max_backoff_seconds,
             incoming=self._count_incoming,
+            refused=self._count_refused,
         )
         self._runs: OrderedDict[bytes, Run] = OrderedDict()
         self._wake = asyncio.Event()
@@ -113,6 +115,7 @@ class Scheduler:
                 self._arm()
         finally:
             flusher.cancel()
+            self._flow.close()
             if self._timer is not None:
                 self._timer.cancel()
             for task in self._tasks:
@@ -267,7 +270,12 @@ class Scheduler:
             self._runs.move_to_end(shape.key)
             run.catch_up()
             return run
+        clock = self._clock.monotonic
+        began = clock()
         run = self._runs[shape.key] = Run(profile, shape, self.cache.nodes, self._rng)
+        self._metrics.extension_seconds.labels("Filter", "Success", profile.name).observe(
+            clock() - began
+        )
         self._runs.move_to_end(shape.key)
         if len(self._runs) > MAX_RUNS:
             self._runs.popitem(last=False)
@@ -400,12 +408,23 @@ class Scheduler:
         now = self._clock.monotonic()
         self.cache.finish_binding(queued.key, now)
         self._status.scheduled(queued.pod, node)
+        self._report_flow(queued, node, now, started)
         metrics = self._metrics
         metrics.attempts.labels("scheduled", profile.name).inc()
         metrics.attempt_seconds.labels("scheduled", profile.name).observe(now - started)
         metrics.pod_attempts.observe(queued.attempts)
         label = "15+" if queued.attempts >= 15 else str(queued.attempts)
         metrics.sli_seconds.labels(label).observe(now - queued.initial_attempt)
+
+    def _report_flow(self, queued: QueuedPod, node: str, now: float, started: float) -> None:
+        """For `kubestage flow`: waiting in the queue, deciding and binding."""
+        wall = self._clock.now() - now
+        marks = {
+            "queued": (queued.timestamp + wall, started + wall),
+            "scheduled": (started + wall, now + wall),
+        }
+        detail = {"node": node, "attempts": queued.attempts, "nodes": self.cache.nodes.count}
+        self._flow.report(queued.pod.namespace, queued.pod.name, marks, detail)
 
     def _binding_failed(
         self,
@@ -453,6 +472,10 @@ class Scheduler:
     def _listed(self, plural: str) -> Iterable[Object]:
         informer = {"poddisruptionbudgets": self._budgets, "namespaces": self._namespaces}[plural]
         return informer.list()
+
+    def _count_refused(self, scheduler_name: str, plugins: Iterable[str], amount: int) -> None:
+        for plugin in plugins:
+            self._metrics.unschedulable.labels(plugin, scheduler_name).inc(amount)
 
     def _count_incoming(self, queue: str, event: str, amount: int) -> None:
         self._metrics.incoming.labels(queue, event).inc(amount)

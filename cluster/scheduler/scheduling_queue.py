@@ -27,6 +27,8 @@ UNSCHEDULABLE_SECONDS = 300.0
 
 Incoming = Callable[[str, str, int], None]
 """(queue, event, amount): for scheduler_queue_incoming_pods_total."""
+Refused = Callable[[str, Iterable[str], int], None]
+"""(scheduler name, plugins, 1 or -1): for scheduler_unschedulable_pods."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,11 +60,13 @@ class SchedulingQueue:
         initial_backoff_seconds: float = INITIAL_BACKOFF_SECONDS,
         max_backoff_seconds: float = MAX_BACKOFF_SECONDS,
         incoming: Incoming | None = None,
+        refused: Refused | None = None,
     ) -> None:
         self._profiles = profiles
         self._initial_backoff = initial_backoff_seconds
         self._max_backoff = max_backoff_seconds
         self._incoming = incoming or (lambda queue, event, amount: None)
+        self._refused = refused or (lambda name, plugins, amount: None)
         self._pods: dict[str, QueuedPod] = {}
         self._active: list[tuple[tuple[float, ...], int, QueuedPod]] = []
         self._backoff: list[tuple[float, int, QueuedPod]] = []
@@ -292,6 +296,7 @@ class SchedulingQueue:
         self._place(queued, "unschedulable", "")
         key = (queued.pod.shape.key, queued.refused_by)
         self._groups.setdefault(key, {})[queued.key] = queued
+        self._refused(queued.pod.shape.scheduler_name, queued.refused_by, 1)
 
     def _place(self, queued: QueuedPod, place: str, label: str) -> None:
         self._ticket += 1
@@ -308,6 +313,7 @@ class SchedulingQueue:
         if queued.place == "unschedulable":
             key = (queued.pod.shape.key, queued.refused_by)
             group = self._groups[key]
+            self._refused(queued.pod.shape.scheduler_name, queued.refused_by, -1)
             del group[queued.key]
             if not group:
                 del self._groups[key]
