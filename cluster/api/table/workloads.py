@@ -46,8 +46,16 @@ def _replica_set(obj: Object, now: float) -> list[Any]:
 
 
 def _replication_controller(obj: Object, now: float) -> list[Any]:
-    return [*_replica_set({**obj, "spec": {**obj["spec"], "selector": None}}, now)[:-1],
-            format_labels(obj["spec"].get("selector"))]  # fmt: skip
+    name, spec, status = _parts(obj)
+    return [
+        name,
+        spec.get("replicas", 1),
+        status.get("replicas", 0),
+        status.get("readyReplicas", 0),
+        age(obj, now),
+        *_template(spec),
+        format_labels(spec.get("selector")),
+    ]
 
 
 def _stateful_set(obj: Object, now: float) -> list[Any]:
