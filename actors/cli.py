@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from actors import raytoken
 from actors.configuration import ClusterConfiguration, load
 from actors.errors import UserError
 
@@ -40,6 +41,7 @@ class _Commands(click.Group):
 @click.version_option(package_name="kubestage")
 def main() -> None:
     """Kubernetes, played by Ray actors, on a real pod network."""
+    raytoken.prepare()
 
 
 def _settings(function: Callable[..., Any]) -> Callable[..., Any]:

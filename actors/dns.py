@@ -6,15 +6,14 @@ import asyncio
 import socket
 from pathlib import Path
 
-from cluster.metrics.dns import DnsMetrics
-
 from actors.clients import client_of
 from actors.component import Component
 from actors.host import open_fabric
 from cluster.api.meta import SystemClock
 from cluster.client import Client
-from cluster.dns import DnsServer
+from cluster.dns import DnsServer, read_resolv_conf
 from cluster.metrics.client import ClientMetrics
+from cluster.metrics.dns import DnsMetrics
 from netlab import Fabric
 
 PORT = 53
@@ -35,7 +34,8 @@ class DnsComponent(Component):
         self._client = client_of(self.context, ClientMetrics(self.registry))
         self._server = DnsServer(
             self._client, plan.configuration.cluster_domain, SystemClock(),
-            DnsMetrics(self.registry), upstream_resolvers(Path("/etc/resolv.conf")),
+            DnsMetrics(self.registry), read_resolv_conf(_resolv_conf()),
+            dns_address=plan.dns_service_ip,
         )  # fmt: skip
         udp = self._fabric.socket_in("", socket.SOCK_DGRAM, address, PORT)
         tcp = self._fabric.socket_in("", socket.SOCK_STREAM, address, PORT)
@@ -50,11 +50,9 @@ class DnsComponent(Component):
         await asyncio.to_thread(self._fabric.close)
 
 
-def upstream_resolvers(path: Path) -> tuple[str, ...]:
+def _resolv_conf() -> str:
     """The host's own resolvers, for names outside the cluster."""
     try:
-        lines = path.read_text().splitlines()
+        return Path("/etc/resolv.conf").read_text()
     except OSError:
-        return ()
-    words = (line.split() for line in lines)
-    return tuple(w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and ":" not in w[1])
+        return ""

@@ -1,7 +1,8 @@
-"""A kubelet actor: the kubelets of many nodes, their runtime and their pods' servers in one process.
+"""A kubelet actor: the kubelets of many nodes, their runtime and their pods' servers in one
+process.
 
-What it must not forget is on disk: the runtime's journal, the network's ledger. Started anew after a
-kill -9 it finds its pods as they were: same IPs, same container ids, same restart counts.
+What it must not forget is on disk: the runtime's journal, the network's ledger. Started anew after
+a kill -9 it finds its pods as they were: same IPs, same container ids, same restart counts.
 """
 
 from __future__ import annotations

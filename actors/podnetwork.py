@@ -11,7 +11,6 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from cluster.metrics.cni import CniMetrics
-
 from cluster.runtime.network import (
     ExecProcess,
     ExecSpec,

@@ -20,7 +20,7 @@ from typing import Any
 
 import ray
 
-from actors import paths
+from actors import paths, raytoken
 from actors.errors import UserError
 
 NAMESPACE = "kubestage"
@@ -30,7 +30,7 @@ OBJECT_STORE_BYTES = 100_000_000
 """Ray is not the data path (decision D1): its shared memory can stay small."""
 START_SECONDS = 60
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "warning",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_enable_open_telemetry": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -44,7 +44,6 @@ def connect(address: str, note: Callable[[str], None]) -> bool:
 
     Raises UserError when the address does not answer.
     """
-    _use_own_token()
     if ray.is_initialized():
         return False
     if address != "auto":
@@ -66,7 +65,6 @@ def connect(address: str, note: Callable[[str], None]) -> bool:
 
 def connect_existing(address: str = "auto") -> bool:
     """Join a running Ray; False if there is none. Never starts one."""
-    _use_own_token()
     if ray.is_initialized():
         return True
     if address == "auto" and not _current_address():
@@ -79,19 +77,14 @@ def connect_existing(address: str = "auto") -> bool:
 
 
 def start_local() -> None:
-    """`ray start --head` on loopback, with a token, marked as ours. Raises UserError."""
+    """`ray start --head`, with a token, marked as ours. Raises UserError."""
     paths.private_dir(paths.run_root())
     marker = secrets.token_hex(8)
-    token = _own_token_path()
-    if not os.environ.get("RAY_AUTH_TOKEN") and not _users_token().exists():
-        paths.write_private(token, secrets.token_hex(32))
-        _use_own_token()
-    environment = {**os.environ, **_QUIET, MARKER: marker, "RAY_AUTH_MODE": "token"}
-    os.environ["RAY_AUTH_MODE"] = "token"
+    environment = {**os.environ, **_QUIET, MARKER: marker}
     paths.write_private(paths.ray_ledger_path(), f'{{"marker": "{marker}"}}')
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head",
-        "--node-ip-address", "127.0.0.1", "--disable-usage-stats",
+        "--disable-usage-stats",
         "--object-store-memory", str(OBJECT_STORE_BYTES),
     ]  # fmt: skip
     try:
@@ -112,7 +105,7 @@ def start_local() -> None:
         paths.write_private(paths.ray_ledger_path(), ledger)
 
 
-def stop_local(grace_seconds: float = 3.0) -> bool:
+def stop_local(grace_seconds: float = 1.0) -> bool:
     """End the Ray that we started, if any, and remove its files. True if there was one."""
     ledger = paths.read_json(paths.ray_ledger_path())
     if ledger is None:
@@ -125,13 +118,9 @@ def stop_local(grace_seconds: float = 3.0) -> bool:
     root = Path("/tmp/ray")
     if session:
         shutil.rmtree(session, ignore_errors=True)
-        latest = root / "session_latest"
-        if latest.is_symlink() and not latest.exists():
-            latest.unlink()
-            (root / "ray_current_cluster").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        root.rmdir()
-    _own_token_path().unlink(missing_ok=True)
+    if root.is_dir() and not any(p.name.startswith("session_2") for p in root.iterdir()):
+        shutil.rmtree(root, ignore_errors=True)
+    raytoken.token_path().unlink(missing_ok=True)
     paths.ray_ledger_path().unlink(missing_ok=True)
     return True
 
@@ -195,21 +184,3 @@ def _current_address() -> bool:
 def _session_dir() -> Path | None:
     latest = Path("/tmp/ray/session_latest")
     return latest.resolve() if latest.is_symlink() else None
-
-
-def _own_token_path() -> Path:
-    return paths.run_root() / "ray_token"
-
-
-def _users_token() -> Path:
-    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if given and Path(given) != _own_token_path():
-        return Path(given)
-    return Path.home() / ".ray" / "auth_token"
-
-
-def _use_own_token() -> None:
-    """Our own Ray asks for the token that was written beside its ledger."""
-    if _own_token_path().exists():
-        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_own_token_path()))
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
