@@ -1,7 +1,7 @@
-"""How fast the API server is, over TLS, with RBAC and durable SQLite: POST, GET and LIST as design.md promises them.
+"""How fast the API server is, over TLS, with RBAC and durable SQLite: POST, GET and LIST.
 
-Raises a server of its own in a child process (or takes --kubeconfig of a running one) and loads it from this process with
-raw sockets: the client must not be what is measured. Run: `python scripts/bench_apiserver.py [--seconds 5]`.
+Raises a server of its own in a child process and loads it from this one with raw sockets: the
+client must not be what is measured. Run: `python scripts/bench_apiserver.py [--seconds 5]`.
 """
 
 from __future__ import annotations
@@ -204,7 +204,8 @@ def access(kubeconfig: Path) -> Access:
 
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
-    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nUser-Agent: bench\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n"
+    head += "User-Agent: bench\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body

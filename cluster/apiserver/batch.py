@@ -75,7 +75,7 @@ class Batch:
             call: Call | None = None
             try:
                 call = self._call(item, user, agent)
-                key = call.route.group, call.route.plural, call.route.namespace, call.route.name
+                key = _key(call, item)
                 if pending and (call.verb in _READS or (key[3] and key in busy)):
                     await asyncio.gather(*pending)
                     pending.clear()
@@ -188,6 +188,18 @@ class Batch:
         path = call.path if call is not None else ""
         logging.getLogger(__name__).error("batched %s failed", path, exc_info=error)
         return self._failed(call, InternalError("Internal error occurred"))
+
+
+def _key(call: Call, item: Any) -> tuple[str, str, str, str]:
+    """The object that an item touches; the name is '' if the server will choose it."""
+    where = call.route
+    name = where.name
+    if not name:
+        body = item.get("b")
+        metadata = body.get("metadata") if isinstance(body, dict) else None
+        given = metadata.get("name") if isinstance(metadata, dict) else None
+        name = given if isinstance(given, str) else ""
+    return where.group, where.plural, where.namespace, name
 
 
 def _page_status(code: int, body: bytes) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from cluster.api.catalogue import Resource
 from cluster.api import protobuf
+from cluster.api.catalogue import Resource
 from cluster.api.errors import BadRequest, FieldError, Invalid, UnsupportedMediaType
 from cluster.api.meta import Object
 from cluster.apiserver.attributes import UserInfo

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from cluster.api import strategy
+from cluster.api import apply, strategy
 from cluster.api.catalogue import Resource
 from cluster.api.errors import BadRequest, FieldError, Invalid
 from cluster.api.meta import Object
@@ -21,11 +21,6 @@ from cluster.apiserver.problems import conflict, not_found
 from cluster.apiserver.watchcache import Entry, ResourceCache
 from cluster.apiserver.watchcache.entry import encode, splice
 from cluster.etcd.store import CompareFailed
-
-try:
-    from cluster.api import apply
-except ImportError:  # the room is being built
-    apply = None  # type: ignore[assignment]
 
 ATTEMPTS = 5
 """Tries of a change that names no resourceVersion, against concurrent writers (upstream's patch
@@ -64,7 +59,8 @@ def check_type(value: Any, resource: Resource) -> Object:
         got = "array" if isinstance(value, list) else type(value).__name__
         raise BadRequest(
             f"the object provided is unrecognized (must be of type {resource.kind}): "
-            f"couldn't get version/kind; json parse error: json: cannot unmarshal {got} into Go value"
+            f"couldn't get version/kind; json parse error: json: cannot unmarshal {got} into Go "
+            "value"
         )
     wanted = resource.gvr.api_version
     version, kind = value.get("apiVersion"), value.get("kind")
@@ -292,8 +288,6 @@ def track(
     """managedFields of a create or update."""
     resource = call.resource
     if not resource.schema_name:
-        return
-    if apply is None:
         return
     apply.track(
         backend.schemas,

@@ -88,7 +88,7 @@ class Api:
         reader, writer = await self.connect()
         try:
             writer.write(head("GET", path, b"", token=ADMIN, **more))
-            status, headers = await read_head(reader)
+            status, _ = await read_head(reader)
             assert status == 200, await reader.read(2000)
             yield Events(reader)
         finally:

@@ -14,7 +14,9 @@ POD = {
 def test_a_created_object_has_its_system_fields_and_is_read_back(run: Run) -> None:
     async def steps(api: Api) -> None:
         ns = await api.namespace()
-        made = await api("POST", f"{ns}/configmaps", {"metadata": {"name": "a"}, "data": {"x": "1"}})
+        made = await api(
+            "POST", f"{ns}/configmaps", {"metadata": {"name": "a"}, "data": {"x": "1"}}
+        )
         assert made.status == 201
         metadata = made.json["metadata"]
         assert made.json["kind"] == "ConfigMap" and made.json["apiVersion"] == "v1"
@@ -74,7 +76,9 @@ def test_an_update_with_an_old_version_conflicts_and_one_without_wins(run: Run) 
             'Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply '
             "your changes to the latest version and try again"
         )
-        free = await api.ok("PUT", f"{ns}/configmaps/a", {"metadata": {"name": "a"}, "data": {"v": "3"}})
+        free = await api.ok(
+            "PUT", f"{ns}/configmaps/a", {"metadata": {"name": "a"}, "data": {"v": "3"}}
+        )
         assert free["data"] == {"v": "3"}
         assert free["metadata"]["uid"] == made["metadata"]["uid"]
 
@@ -84,7 +88,9 @@ def test_an_update_with_an_old_version_conflicts_and_one_without_wins(run: Run) 
 def test_an_update_that_changes_nothing_writes_nothing(run: Run) -> None:
     async def steps(api: Api) -> None:
         ns = await api.namespace()
-        made = await api.ok("POST", f"{ns}/configmaps", {"metadata": {"name": "a"}, "data": {"a": "b"}})
+        made = await api.ok(
+            "POST", f"{ns}/configmaps", {"metadata": {"name": "a"}, "data": {"a": "b"}}
+        )
         same = await api.ok("PUT", f"{ns}/configmaps/a", made)
         assert same["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
 
@@ -98,7 +104,9 @@ def test_names_and_namespaces_must_match_the_url(run: Run) -> None:
         wrong = await api("PUT", f"{ns}/configmaps/a", {"metadata": {"name": "b"}})
         assert wrong.status == 400
         assert wrong.message == "the name of the object (b) does not match the name on the URL (a)"
-        wrong = await api("POST", f"{ns}/configmaps", {"metadata": {"name": "b", "namespace": "other"}})
+        wrong = await api(
+            "POST", f"{ns}/configmaps", {"metadata": {"name": "b", "namespace": "other"}}
+        )
         assert wrong.message == (
             "the namespace of the provided object does not match the namespace sent on the request"
         )
@@ -154,7 +162,9 @@ def test_dry_run_answers_but_stores_nothing(run: Run) -> None:
         made = await api("POST", f"{ns}/configmaps?dryRun=All", {"metadata": {"name": "a"}})
         assert made.status == 201
         assert (await api("GET", f"{ns}/configmaps/a")).status == 404
-        assert (await api("POST", f"{ns}/configmaps?dryRun=x", {"metadata": {"name": "a"}})).status == 422
+        assert (
+            await api("POST", f"{ns}/configmaps?dryRun=x", {"metadata": {"name": "a"}})
+        ).status == 422
 
     run(steps)
 
@@ -211,7 +221,9 @@ def test_who_may_not_is_told_so_in_upstreams_words(run: Run) -> None:
 def test_an_invalid_object_names_field_and_reason(run: Run) -> None:
     async def steps(api: Api) -> None:
         ns = await api.namespace()
-        bad = await api("POST", f"{ns}/pods", {"metadata": {"name": "Bad_"}, "spec": {"containers": []}})
+        bad = await api(
+            "POST", f"{ns}/pods", {"metadata": {"name": "Bad_"}, "spec": {"containers": []}}
+        )
         assert bad.status == 422
         fields = {c["field"] for c in bad.json["details"]["causes"]}
         assert {"metadata.name", "spec.containers"} <= fields

@@ -15,7 +15,8 @@ from cluster.httpserver import Response
 
 _STREAMS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
 _LOG_OPTIONS = (
-    "follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream",
+    "follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes",
+    "stream",
 )  # fmt: skip
 
 

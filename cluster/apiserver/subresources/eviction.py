@@ -60,7 +60,8 @@ async def _take_from_budget(backend: Backend, pod: Object, options: DeleteOption
         return
     if len(budgets) > 1:
         raise InternalError(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not "
+            "support."
         )
     budget = budgets[0]
     healthy_guard = _unhealthy_may_go(budget, pod)
@@ -99,17 +100,20 @@ def _check_room(budget: Object) -> None:
         raise _refused(f"The disruption budget {name} is still being processed by the server.", 10)
     if allowed < 0:
         raise Forbidden(
-            f'poddisruptionbudgets.policy "{name}" is forbidden: pdb disruptions allowed is negative'
+            f'poddisruptionbudgets.policy "{name}" is forbidden: '
+            "pdb disruptions allowed is negative"
         )
     if len(status.get("disruptedPods") or {}) > _DISRUPTED_PODS:
         raise Forbidden(
-            f'poddisruptionbudgets.policy "{name}" is forbidden: DisruptedPods map too big - too many '
+            f'poddisruptionbudgets.policy "{name}" is forbidden: DisruptedPods map too big - too '
+            "many "
             "evictions not confirmed by PDB controller"
         )
     if allowed == 0:
         desired, healthy = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
         raise _refused(
-            f"The disruption budget {name} needs {desired} healthy pods and has {healthy} currently",
+            f"The disruption budget {name} needs {desired} healthy pods and has {healthy} "
+            "currently",
             0,
         )
 

@@ -86,7 +86,8 @@ def _bound(backend: Backend, call: Call, reference: Any) -> tuple[ObjectReferenc
     gvr = _BINDABLE.get(kind)
     if gvr is None:
         raise BadRequest(
-            f"cannot bind token for serviceaccount to object type {reference.get('apiVersion', '')}, "
+            "cannot bind token for serviceaccount to object type "
+            f"{reference.get('apiVersion', '')}, "
             f"Kind={kind}"
         )
     found = backend.registry.get(gvr, "" if gvr is NODES else call.namespace, name)
@@ -97,7 +98,8 @@ def _bound(backend: Backend, call: Call, reference: Any) -> tuple[ObjectReferenc
     uid = str(found["metadata"]["uid"])
     if reference.get("uid") and reference["uid"] != uid:
         why = (
-            f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
+            f"the UID in the bound object reference ({reference['uid']}) does not match the UID in "
+            "record. "
             "The object might have been deleted and then recreated"
         )
         resource = backend.storage.cache(gvr.group, gvr.plural).resource

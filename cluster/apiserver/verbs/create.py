@@ -82,9 +82,7 @@ async def _create_once(backend: Backend, call: Call, obj: Object) -> Outcome:
     return pipeline.stored(cache, key, revision, obj, 201)
 
 
-def _note_flow(
-    backend: Backend, call: Call, obj: Object, begun: float, prepared: float
-) -> None:
+def _note_flow(backend: Backend, call: Call, obj: Object, begun: float, prepared: float) -> None:
     """Stages 1 and 2 of a pod's journey, in Unix seconds."""
     now = backend.clock.now()
     received = now - (backend.clock.monotonic() - call.started)

@@ -25,7 +25,8 @@ _POLICIES = ("Orphan", "Background", "Foreground")
 _ORPHAN_BY_DEFAULT = frozenset({("", "replicationcontrollers"), ("batch", "jobs")})
 _RETURNS_OBJECT = frozenset(
     {
-        ("", "pods"), ("", "podtemplates"), ("", "persistentvolumes"), ("", "persistentvolumeclaims"),
+        ("", "pods"), ("", "podtemplates"), ("", "persistentvolumes"),
+        ("", "persistentvolumeclaims"),
         ("", "resourcequotas"), ("", "serviceaccounts"), ("", "services"),
         ("storage.k8s.io", "storageclasses"), ("storage.k8s.io", "volumeattachments"),
         ("storage.k8s.io", "csidrivers"), ("storage.k8s.io", "csinodes"),

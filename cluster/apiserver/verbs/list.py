@@ -1,8 +1,9 @@
 """LIST: pages of the cache in key order, with upstream's resourceVersion semantics.
 
-A first page is the present; its continue token names the revision it was read at, and later pages are of that revision:
-from the cache while nothing has changed since, from the store's own history otherwise, 410 Expired
-once that is compacted.
+A first page is the present; its continue token names the revision it was read at, and later pages
+are of that revision:
+from the cache while nothing has changed since, from the store's own history otherwise, 410
+Expired once that is compacted.
 """
 
 from __future__ import annotations
@@ -219,6 +220,7 @@ def decode_token(text: str) -> tuple[int, str]:
         ) from None
     if revision == 0:
         raise BadRequest(
-            f"continue key is not valid: incorrect encoded start resourceVersion (version {version})"
+            "continue key is not valid: incorrect encoded start resourceVersion "
+            f"(version {version})"
         )
     return revision, start.removesuffix("\x00")

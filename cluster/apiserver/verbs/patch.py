@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cluster.api import apply
 from cluster.api.errors import BadRequest, Conflict, Invalid, StatusError, UnsupportedMediaType
 from cluster.api.meta import Object
 from cluster.api.patch import json_patch, merge_patch
@@ -72,7 +73,8 @@ def patcher_of(backend: Backend, call: Call, kind: str) -> Patcher:
         if not isinstance(body, list):
             raise BadRequest("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
         if len(body) > JSON_PATCH_OPERATIONS:
-            from cluster.api.errors import RequestEntityTooLarge
+            from cluster.api import apply
+from cluster.api.errors import RequestEntityTooLarge
 
             raise RequestEntityTooLarge(
                 f"The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS}, "
@@ -97,7 +99,8 @@ def patch_body(call: Call) -> Any:
 
 
 def _options_error(field: str, detail: str) -> None:
-    from cluster.api.errors import forbidden
+    from cluster.api import apply
+from cluster.api.errors import forbidden
 
     raise Invalid.of("meta.k8s.io", "PatchOptions", "", [forbidden(field, detail)])
 
@@ -106,7 +109,8 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
     """Server-side apply: merges by ownership, creates what is not there."""
     manager = call.parameter("fieldManager")
     if not manager:
-        from cluster.api.errors import required
+        from cluster.api import apply
+from cluster.api.errors import required
 
         detail = "is required for apply patch"
         raise Invalid.of("meta.k8s.io", "PatchOptions", "", [required("fieldManager", detail)])
@@ -125,8 +129,6 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
     metadata.setdefault("name", call.name)
     if call.resource.namespaced:
         metadata.setdefault("namespace", call.namespace)
-
-    from cluster.api import apply
 
     def merged(live: Object | None) -> Object:
         return apply.apply(
