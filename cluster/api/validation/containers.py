@@ -97,7 +97,10 @@ def init_containers(
 
 
 def ephemeral_containers(spec: Object, pod: Surroundings, path: str, errors: Errors) -> None:
-    others = {c.get("name") for c in (*spec["containers"], *(spec.get("initContainers") or ()))}
+    others = {
+        c.get("name")
+        for c in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+    }
     seen = set(others)
     for i, container in enumerate(spec.get("ephemeralContainers") or ()):
         at = f"{path}[{i}]"

@@ -206,7 +206,7 @@ def _container_states(spec: Object, after: Object, before: Object, errors: Error
             for c in spec.get("initContainers") or ()
             if c.get("restartPolicy") == "Always"
         }
-        own_policy = {c.get("name") for c in spec["containers"] if c.get("restartPolicy")}
+        own_policy = {c.get("name") for c in spec.get("containers") or () if c.get("restartPolicy")}
         _no_resurrection("containerStatuses", after, before, restart, own_policy, errors)
         _no_resurrection("initContainerStatuses", after, before, restart, sidecars, errors)
     if before.get("ephemeralContainerStatuses"):
