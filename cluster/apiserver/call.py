@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from cluster.api import protobuf
+from cluster.api import protobuf
 from cluster.api.catalogue import Resource
 from cluster.api.errors import BadRequest, FieldError, Invalid, UnsupportedMediaType
 from cluster.api.meta import Object
@@ -156,7 +157,7 @@ def parse(body: bytes, content_type: str) -> Any:
     if kind in ("", JSON) or kind.endswith("+json"):
         return parse_json(body)
     if kind == PROTOBUF:
-        return parse_protobuf(body)
+        return protobuf.decode(body)
     if kind in (YAML, "application/x-yaml", "text/yaml", "application/apply-patch+yaml"):
         return parse_yaml(body)
     if kind == protobuf.CONTENT_TYPE:
@@ -169,18 +170,6 @@ def parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"unable to decode the body as JSON: {error}") from None
-
-
-def parse_protobuf(body: bytes) -> Any:
-    """Built-in types as Go clients send them."""
-    try:
-        from cluster.api import protobuf
-    except ImportError:  # the room is being built
-        raise UnsupportedMediaType(_UNKNOWN_FORMAT) from None
-    try:
-        return protobuf.decode(body)
-    except ValueError as error:
-        raise BadRequest(f"unable to decode the body as protobuf: {error}") from None
 
 
 def parse_yaml(body: bytes) -> Any:

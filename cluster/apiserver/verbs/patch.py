@@ -6,7 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.api import apply
-from cluster.api.errors import BadRequest, Conflict, Invalid, StatusError, UnsupportedMediaType
+from cluster.api.errors import (
+    BadRequest,
+    Conflict,
+    Invalid,
+    RequestEntityTooLarge,
+    StatusError,
+    UnsupportedMediaType,
+    forbidden,
+    required,
+)
 from cluster.api.meta import Object
 from cluster.api.patch import json_patch, merge_patch
 from cluster.api.strategic import strategic_merge
@@ -73,9 +82,6 @@ def patcher_of(backend: Backend, call: Call, kind: str) -> Patcher:
         if not isinstance(body, list):
             raise BadRequest("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
         if len(body) > JSON_PATCH_OPERATIONS:
-            from cluster.api import apply
-from cluster.api.errors import RequestEntityTooLarge
-
             raise RequestEntityTooLarge(
                 f"The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS}, "
                 f"got {len(body)}"
@@ -99,9 +105,6 @@ def patch_body(call: Call) -> Any:
 
 
 def _options_error(field: str, detail: str) -> None:
-    from cluster.api import apply
-from cluster.api.errors import forbidden
-
     raise Invalid.of("meta.k8s.io", "PatchOptions", "", [forbidden(field, detail)])
 
 
@@ -109,9 +112,6 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
     """Server-side apply: merges by ownership, creates what is not there."""
     manager = call.parameter("fieldManager")
     if not manager:
-        from cluster.api import apply
-from cluster.api.errors import required
-
         detail = "is required for apply patch"
         raise Invalid.of("meta.k8s.io", "PatchOptions", "", [required("fieldManager", detail)])
     force = bool(call.flag("force"))
