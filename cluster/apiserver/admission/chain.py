@@ -30,6 +30,8 @@ class AsyncAdmissionPlugin(Protocol):
 
     async def validate(self, request: AdmissionRequest) -> None: ...
 
+    async def close(self) -> None: ...
+
 
 @runtime_checkable
 class _Running(Protocol):
@@ -93,7 +95,15 @@ class AdmissionChain:
     async def run(self) -> None:
         """What plugins do in the background (quota status), until cancelled."""
         runners = [plugin.run() for plugin in self.plugins if isinstance(plugin, _Running)]
-        await asyncio.gather(*runners)
+        try:
+            await asyncio.gather(*runners)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the webhooks' connections. Harmless twice."""
+        for hook in self.webhooks:
+            await hook.close()
 
     def interested(
         self, operation: Operation, gvr: GVR, subresource: str

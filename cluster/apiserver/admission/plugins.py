@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Callable, Sequence
 
 from cluster.api.meta import Clock
@@ -11,6 +12,7 @@ from cluster.apiserver.admission.escalation import RbacEscalation
 from cluster.apiserver.admission.limitranger import LimitRanger
 from cluster.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from cluster.apiserver.admission.noderestriction import NodeRestriction
+from cluster.apiserver.admission.notemulated import NotEmulatedYet
 from cluster.apiserver.admission.pods import (
     DefaultTolerationSeconds,
     Priority,
@@ -25,6 +27,8 @@ from cluster.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
     StorageObjectInUseProtection,
 )
+from cluster.apiserver.admission.webhooks import Webhooks
+from cluster.apiserver.admission.webhooks.client import WebhookClient, cluster_ip_resolver
 from cluster.apiserver.attributes import AdmissionPlugin, Registry
 from cluster.apiserver.authz import Authorization
 
@@ -42,6 +46,7 @@ PLUGIN_ORDER = (
     "PersistentVolumeClaimResize",
     "RuntimeClass",
     "RBACEscalation",
+    "NotEmulated",
     "ResourceQuota",
 )
 """Upstream's order. The webhooks run between RuntimeClass and ResourceQuota there; the chain calls
@@ -55,10 +60,10 @@ def build_chain(
     rng: random.Random,
     *,
     disabled: Sequence[str] = (),
-    webhooks: Sequence[AsyncAdmissionPlugin] = (),
+    webhooks: Sequence[AsyncAdmissionPlugin] | None = None,
 ) -> AdmissionChain:
     """The chain, without the plugins named in `disabled` (--disable-admission-plugins). Raises
-    ValueError for a name that is none."""
+    ValueError for a name that is none. `webhooks` None: those of the cluster's configurations."""
     unknown = set(disabled) - set(PLUGIN_ORDER)
     if unknown:
         raise ValueError(f"no such admission plugin: {', '.join(sorted(unknown))}")
@@ -76,7 +81,14 @@ def build_chain(
         "PersistentVolumeClaimResize": lambda: PersistentVolumeClaimResize(registry),
         "RuntimeClass": lambda: RuntimeClass(registry),
         "RBACEscalation": lambda: RbacEscalation(authorization),
+        "NotEmulated": NotEmulatedYet,
         "ResourceQuota": lambda: ResourceQuota(registry, clock),
     }
     wanted = [name for name in PLUGIN_ORDER if name not in disabled]
+    if webhooks is None:
+        client = WebhookClient(cluster_ip_resolver(registry))
+        uid = uuid.UUID
+        webhooks = [
+            Webhooks(registry, client, lambda: str(uid(int=rng.getrandbits(128), version=4)))
+        ]
     return AdmissionChain([makers[name]() for name in wanted], webhooks)
