@@ -1,8 +1,9 @@
 """Who set which field: managedFields, and server-side apply on top of them.
 
-Plays k8s.io/apimachinery/pkg/util/managedfields and structured-merge-diff's merge.Updater. `track` is called for every
-create, update and patch, so it looks only at what changed; `apply` merges a configuration, takes away what its manager
-no longer applies, and refuses to overwrite what others set unless forced.
+Plays k8s.io/apimachinery/pkg/util/managedfields and structured-merge-diff's merge.Updater. `track`
+is called for every create, update and patch, so it looks only at what changed; `apply` merges a
+configuration, takes away what its manager no longer applies, and refuses to overwrite what others
+set unless forced.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def track(
 ) -> None:
     """Set `new`'s managedFields after a create (old is None), update or patch by `manager`.
 
-    An object that has no managedFields stays without them: tracking can be switched off by never starting it.
+    An object that has no managedFields stays without them: tracking can be switched off by never
+    starting it.
     """
     meta = new["metadata"]
     entries = _entries(old, new, subresource)
@@ -121,7 +123,8 @@ def apply(
     subresource: str = "",
     now: float,
 ) -> Object:
-    """The object after `manager` applied its configuration. Raises Conflict, BadRequest. Changes no argument.
+    """The object after `manager` applied its configuration. Raises Conflict, BadRequest. Changes no
+    argument.
 
     The result shares parts with `live` and `applied`; it is neither defaulted nor validated.
     """
@@ -239,9 +242,7 @@ def _tracked(obj: Object) -> Object:
     out = {k: v for k, v in obj.items() if k not in _UNTRACKED_ROOT}
     meta = obj.get("metadata") or {}
     out["metadata"] = {
-        k: v
-        for k, v in meta.items()
-        if k not in _UNTRACKED_META and not k.startswith("deletion")
+        k: v for k, v in meta.items() if k not in _UNTRACKED_META and not k.startswith("deletion")
     }
     return out
 
@@ -260,7 +261,8 @@ def _ignored(node: Node, subresource: str) -> FieldSet:
 
 
 def _entries(old: Object | None, new: Object, subresource: str) -> list[Object]:
-    """The entries to start from: the request's own, live's where the request has none or may not set them."""
+    """The entries to start from: the request's own, live's where the request has none or may not
+    set them."""
     live = list((old or {}).get("metadata", {}).get("managedFields") or ())
     sent = new["metadata"].get("managedFields") or []
     if subresource or not sent:
@@ -271,9 +273,7 @@ def _entries(old: Object | None, new: Object, subresource: str) -> list[Object]:
     return list(sent) if valid else live
 
 
-def _entry(
-    manager: str, operation: str, api_version: str, subresource: str, now: float
-) -> Object:
+def _entry(manager: str, operation: str, api_version: str, subresource: str, now: float) -> Object:
     entry: Object = {
         "manager": manager or "unknown",
         "operation": operation,

@@ -1,8 +1,10 @@
-"""The catalogue: every resource that the API serves, with the names and verbs that upstream gives it.
+"""The catalogue: every resource that the API serves, with the names and verbs that upstream gives
+it.
 
-Plays the REST storage maps of pkg/registry/*/rest and the scheme. Built-in resources are a table below, cut to what
-the chosen version's schemas know; custom resources are added and removed while the cluster lives.
-Only generally available versions are served, as upstream does by default (flow control excepted, as upstream).
+Plays the REST storage maps of pkg/registry/*/rest and the scheme. Built-in resources are a table
+below, cut to what the chosen version's schemas know; custom resources are added and removed while
+the cluster lives. Only generally available versions are served, as upstream does by default (flow
+control excepted, as upstream).
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ SUBRESOURCE_VERBS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource type of one version. `verbs` of a virtual resource (a review) is only `create`, and its
-    `storage_prefix` is ''. `schema_name` is its definition in `Schemas`."""
+    """One resource type of one version. `verbs` of a virtual resource (a review) is only `create`,
+    and its `storage_prefix` is ''. `schema_name` is its definition in `Schemas`."""
 
     group: str
     version: str
@@ -63,7 +65,8 @@ class Resource:
 
 
 class Catalogue:
-    """What is served now. Look-ups are by group, version and plural name, or by apiVersion and kind."""
+    """What is served now. Look-ups are by group, version and plural name, or by apiVersion and
+    kind."""
 
     def __init__(self, schemas: Schemas) -> None:
         self.schemas = schemas
@@ -94,13 +97,14 @@ class Catalogue:
         return None
 
     def groups(self) -> list[str]:
-        """Groups that serve something, '' (core) first, in upstream's order of priority, others by name."""
+        """Groups that serve something, '' (core) first, in upstream's order of priority, others by
+        name."""
         present = {resource.group for resource in self._by_address.values()}
         known = [group for group in GROUP_ORDER if group in present]
         return known + sorted(present.difference(known))
 
     def versions(self, group: str) -> list[str]:
-        """Versions of a group, the preferred one first (GA, then beta, then alpha; higher first)."""
+        """Versions of a group, the preferred one first (GA, then beta, then alpha)."""
         found = {r.version for r in self._by_address.values() if r.group == group}
         return sorted(found, key=version_priority, reverse=True)
 
@@ -109,19 +113,20 @@ class Catalogue:
         return self.versions(group)[0]
 
     def storage_version(self, group: str, plural: str) -> Resource:
-        """The one resource in whose version objects are stored: see convert.py for the others. KeyError."""
+        """The one resource in whose version objects are stored: see convert.py for the others.
+        KeyError."""
         if (group, plural) == ("events.k8s.io", "events"):
             group = ""
         version = self._stored[group, plural]
         return self._by_address[group, version, plural]
 
     def add(self, resource: Resource, *, stored: bool = True) -> None:
-        """Serve a resource. Of several versions the first one with `stored` is the one that is stored."""
+        """Serve a resource. Of several versions the first one with `stored` is the one that is
+        stored."""
         self._by_address[resource.gvr] = resource
         self._by_kind[resource.api_version, resource.kind] = resource
-        if stored and resource.storage_prefix:
-            if (resource.group, resource.version, resource.plural) not in _NOT_STORED:
-                self._stored.setdefault((resource.group, resource.plural), resource.version)
+        if stored and resource.storage_prefix and resource.gvr not in _NOT_STORED:
+            self._stored.setdefault((resource.group, resource.plural), resource.version)
         self.generation += 1
 
     def remove(self, resource: Resource) -> None:
@@ -152,7 +157,8 @@ def custom_resource(
     subresources: Iterable[str],
     schema_name: str,
 ) -> Resource:
-    """The resource of one version of a CustomResourceDefinition; `names` is its status.acceptedNames."""
+    """The resource of one version of a CustomResourceDefinition; `names` is its
+    status.acceptedNames."""
     kind, plural = str(names["kind"]), str(names["plural"])
     short, categories = names.get("shortNames"), names.get("categories")
     return Resource(
@@ -183,12 +189,16 @@ GROUP_ORDER = (
 )  # fmt: skip
 """Groups in the order in which upstream's discovery lists them."""
 
-_NOT_STORED = {("autoscaling", "v1", "horizontalpodautoscalers"), ("events.k8s.io", "v1", "events")}
+_NOT_STORED = {
+    GVR("autoscaling", "v1", "horizontalpodautoscalers"),
+    GVR("events.k8s.io", "v1", "events"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A line of the table: what differs from the rule (plural = kind in lower case + s, all verbs, no subresource)."""
+    """A line of the table: what differs from the rule (plural = kind in lower case + s, all verbs,
+    no subresource)."""
 
     kind: str
     namespaced: bool = True
@@ -226,7 +236,9 @@ _EXTENSIONS = "api-extensions"
 _TABLE: dict[tuple[str, tuple[str, ...]], tuple[_Row, ...]] = {
     ("", ("v1",)): (
         _Row("Binding", verbs=_CREATE, storage=""),
-        _cluster("ComponentStatus", plural="componentstatuses", short="cs", verbs=_READ, storage=""),
+        _cluster(
+            "ComponentStatus", plural="componentstatuses", short="cs", verbs=_READ, storage="",
+        ),
         _Row("ConfigMap", short="cm"),
         _Row("Endpoints", short="ep", plural="endpoints", storage="/registry/services/endpoints"),
         _Row("Event", short="ev"),
@@ -308,7 +320,9 @@ _TABLE: dict[tuple[str, tuple[str, ...]], tuple[_Row, ...]] = {
         _cluster("VolumeAttributesClass", short="vac", plural="volumeattributesclasses"),
     ),
     ("admissionregistration.k8s.io", ("v1",)): (
-        _cluster("MutatingAdmissionPolicy", plural="mutatingadmissionpolicies", categories=_EXTENSIONS),
+        _cluster(
+            "MutatingAdmissionPolicy", plural="mutatingadmissionpolicies", categories=_EXTENSIONS,
+        ),
         _cluster("MutatingAdmissionPolicyBinding", categories=_EXTENSIONS),
         _cluster("MutatingWebhookConfiguration", categories=_EXTENSIONS),
         _cluster(

@@ -1,7 +1,9 @@
-"""The few kinds that are served in more than one version: HorizontalPodAutoscaler, Event, flow control.
+"""The few kinds that are served in more than one version: HorizontalPodAutoscaler, Event, flow
+control.
 
-Plays the conversions of pkg/apis. Everything is stored in the one version that `Catalogue.storage_version` names;
-these functions turn an object from one served version into another. Kinds without an entry here have one version.
+Plays the conversions of pkg/apis. Everything is stored in the one version that
+`Catalogue.storage_version` names; these functions turn an object from one served version into
+another. Kinds without an entry here have one version.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ _BEHAVIOR = "autoscaling.alpha.kubernetes.io/behavior"
 
 
 def to_version(obj: Object, api_version: str) -> Object:
-    """`obj` in another version of its kind; `obj` itself if it has that version already or knows no other."""
+    """`obj` in another version of its kind; `obj` itself if it has that version already or knows no
+    other."""
     here = obj.get("apiVersion", "")
     if here == api_version:
         return obj
@@ -57,7 +60,7 @@ def _renamed(obj: Object, names: dict[str, str]) -> Object:
 
 
 def _autoscaler_to_v1(obj: Object) -> Object:
-    """autoscaling/v2 to v1: one CPU metric becomes the percentage, the rest goes into annotations."""
+    """autoscaling/v2 to v1: a CPU metric becomes the percentage, the rest annotations."""
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
     kept: dict[str, Any] = {}
     others = []

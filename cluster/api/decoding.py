@@ -1,8 +1,9 @@
 """Compiled decoders: one closure per definition, and the slow pass that words what was wrong.
 
-Plays sigs.k8s.io/json. A decoder takes a value and answers 0 (fine), UNKNOWN (an unknown field somewhere below),
-DROP (empty: leave it out, as omitempty does), or a 1-tuple with the value in its canonical form; it raises
-Mismatch where the JSON type is wrong. Exact type tests and dict look-ups only: 15 us for an ordinary pod.
+Plays sigs.k8s.io/json. A decoder takes a value and answers 0 (fine), UNKNOWN (an unknown field
+somewhere below), DROP (empty: leave it out, as omitempty does), or a 1-tuple with the value in its
+canonical form; it raises Mismatch where the JSON type is wrong. Exact type tests and dict look-ups
+only: 15 us for an ordinary pod.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Mismatch(Exception):
 
 
 def compile_definition(name: str, definitions: Definitions, made: dict[str, Decoder]) -> Decoder:
-    """The decoder of a definition and, through references, of what it contains. `made` is filled and reused."""
+    """The decoder of a definition and, through references, of what it contains. `made` is filled
+    and reused."""
     found = made.get(name)
     if found is not None:
         return found
@@ -71,7 +73,8 @@ def _compile(
 
 
 def json_type(schema: Mapping[str, Any]) -> str:
-    """The one type of a schema, without the "null" that kubernetes-validate adds; '' if it has none."""
+    """The one type of a schema, without the "null" that kubernetes-validate adds; '' if it has
+    none."""
     kind = schema.get("type", "")
     if isinstance(kind, list):
         return next((str(each) for each in kind if each != "null"), "")
@@ -296,7 +299,9 @@ def _int_or_string(value: Any) -> Outcome:
 
 
 def _time(value: Any) -> Outcome:
-    return 0 if type(value) is str and _TIME_TEXT.fullmatch(value) else _other_time(value, "seconds")
+    return (
+        0 if type(value) is str and _TIME_TEXT.fullmatch(value) else _other_time(value, "seconds")
+    )
 
 
 def _micro_time(value: Any) -> Outcome:
@@ -336,8 +341,8 @@ _SPECIAL: dict[str, Decoder] = {
 
 
 def explain(name: str, definitions: Definitions, obj: Any) -> tuple[str | None, list[str]]:
-    """Say what the fast pass stumbled over: Go's words for the first wrong type, and `unknown field` for every
-    unknown one, which is deleted."""
+    """Say what the fast pass stumbled over: Go's words for the first wrong type, and `unknown
+    field` for every unknown one, which is deleted."""
     from cluster.api.explaining import Explainer
 
     explainer = Explainer(definitions)

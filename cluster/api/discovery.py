@@ -1,7 +1,8 @@
 """Discovery documents: which groups, versions and resources there are.
 
-Plays k8s.io/apiserver/pkg/endpoints/discovery: the legacy documents (/api, /apis, /apis/GROUP, /apis/GROUP/VERSION)
-and the aggregated one (apidiscovery.k8s.io/v2, which kubectl asks for first). Pure functions of a catalogue.
+Plays k8s.io/apiserver/pkg/endpoints/discovery: the legacy documents (/api, /apis, /apis/GROUP,
+/apis/GROUP/VERSION) and the aggregated one (apidiscovery.k8s.io/v2, which kubectl asks for first).
+Pure functions of a catalogue.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The words for what does not decode, as Go's JSON decoder says them.
 
-Plays the errors of sigs.k8s.io/json: `cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of
-type int32`, `unknown field "spec.foo"`. Slow on purpose: runs only when the compiled decoder found something.
+Plays the errors of sigs.k8s.io/json: `cannot unmarshal string into Go struct field
+DeploymentSpec.spec.replicas of type int32`, `unknown field "spec.foo"`. Slow on purpose: runs only
+when the compiled decoder found something.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _NAMED_STRINGS = {
     "Taint.effect": "v1.TaintEffect",
     "ObjectMeta.uid": "types.UID",
 }
-"""String fields whose Go type has a name of its own, where a client is likely to send something else."""
+"""String fields whose Go type has a name of its own, where a client is likely to send something
+else."""
 
 
 class Explainer:
@@ -47,7 +49,9 @@ class Explainer:
         schema = {"$ref": _PREFIX + name}
         if not isinstance(value, dict):
             go_type = self._go_type(schema)
-            self.problem = f"json: cannot unmarshal {_json_name(value)} into Go value of type {go_type}"
+            self.problem = (
+                f"json: cannot unmarshal {_json_name(value)} into Go value of type {go_type}"
+            )
             return
         self._visit(schema, value, _Place("", (), ""))
 
@@ -141,7 +145,9 @@ class Explainer:
 
     def _visit_time(self, name: str, value: Any) -> None:
         if not isinstance(value, str):
-            self.problem = f"json: cannot unmarshal {_json_name(value)} into Go value of type string"
+            self.problem = (
+                f"json: cannot unmarshal {_json_name(value)} into Go value of type string"
+            )
             return
         from datetime import datetime
 
@@ -193,7 +199,8 @@ class Explainer:
 
 
 class _Place:
-    """Where the walk is: the innermost Go struct, the stack of field names, the path that strict errors show."""
+    """Where the walk is: the innermost Go struct, the stack of field names, the path that strict
+    errors show."""
 
     __slots__ = ("fields", "path", "struct")
 

@@ -1,8 +1,9 @@
 """Sets of field paths, as managedFields writes them.
 
-Plays sigs.k8s.io/structured-merge-diff/fieldpath. A set is the very JSON of FieldsV1, a trie: keys are path elements
-(`f:NAME`, `k:{KEYS}`, `v:VALUE`), `{}` is a member, `.` marks a member that has members below it. Functions never
-change their arguments and share what they can, so that tracking a small change in a large object costs little.
+Plays sigs.k8s.io/structured-merge-diff/fieldpath. A set is the very JSON of FieldsV1, a trie: keys
+are path elements (`f:NAME`, `k:{KEYS}`, `v:VALUE`), `{}` is a member, `.` marks a member that has
+members below it. Functions never change their arguments and share what they can, so that tracking a
+small change in a large object costs little.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def intersection(a: FieldSet, b: FieldSet) -> FieldSet:
 
 
 def paths(node: FieldSet, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every member as a tuple of path elements, in upstream's order (members of a level before what is below)."""
+    """Every member as a tuple of path elements, in upstream's order (members of a level before what
+    is below)."""
     children = sorted((k for k in node if k != "."), key=_order)
     for element in children:
         if is_member(node[element]):

@@ -1,7 +1,8 @@
 """How each part of an object merges: field by field, item by item, or as one.
 
-Plays sigs.k8s.io/structured-merge-diff/typed. `Types` compiles a definition into `Node`s once; the functions compare,
-merge and prune values by them. An object that did not change in some branch costs one C comparison there.
+Plays sigs.k8s.io/structured-merge-diff/typed. `Types` compiles a definition into `Node`s once; the
+functions compare, merge and prune values by them. An object that did not change in some branch
+costs one C comparison there.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def element_of(node: Node, item: Any) -> str:
 
 
 def everything(node: Node, value: Any, *, embedded: bool = False) -> FieldSet | None:
-    """All paths of a value that was not there before (or is no longer). `embedded`: its place was there, empty.
+    """All paths of a value that was not there before (or is no longer). `embedded`: its place was
+    there, empty.
 
     None where nothing was added: an empty value in a place that was there.
     """
@@ -197,7 +199,9 @@ def _compare_maps(node: Node, old: Any, new: Any, out: tuple[FieldSet, FieldSet,
             removed["f:" + key] = below if below is not None else {}
 
 
-def _compare_lists(node: Node, old: Any, new: Any, out: tuple[FieldSet, FieldSet, FieldSet]) -> None:
+def _compare_lists(
+    node: Node, old: Any, new: Any, out: tuple[FieldSet, FieldSet, FieldSet]
+) -> None:
     added, _, removed = out
     child = node.child or _ANY
     before = {element_of(node, item): item for item in old}
@@ -268,7 +272,8 @@ def merge(node: Node, live: Any, config: Any) -> Any:
 
 
 def _merge_lists(node: Node, live: list[Any], config: list[Any]) -> list[Any]:
-    """Shared items in the order of `config`, live's others before the shared item that they preceded."""
+    """Shared items in the order of `config`, live's others before the shared item that they
+    preceded."""
     child = node.child or _ANY
     ours = {element_of(node, item): item for item in live}
     theirs = {element_of(node, item): item for item in config}
@@ -325,13 +330,10 @@ def with_parents(node: Node, fields: FieldSet) -> FieldSet:
         if element == ".":
             out[element] = below
             continue
-        if element.startswith("f:"):
-            child = node.of_field(element[2:])
-        else:
-            child = node.child or _ANY
+        of_field = element.startswith("f:")
+        child = node.of_field(element[2:]) if of_field else node.child or _ANY
         deeper = with_parents(child, below) if below else below
-        named = element[2:] in node.fields and element.startswith("f:")
-        if named and deeper and "." not in deeper:
+        if of_field and element[2:] in node.fields and deeper and "." not in deeper:
             deeper = {".": {}, **deeper}
         out[element] = deeper
     return out

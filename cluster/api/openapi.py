@@ -1,8 +1,10 @@
-"""OpenAPI documents, version 2 and 3: what `kubectl explain`, client-side apply and server-side validation ask for.
+"""OpenAPI documents, version 2 and 3: what `kubectl explain`, client-side apply and server-side
+validation ask for.
 
-Plays k8s.io/kube-openapi's builders. The schemas are kubernetes-validate's, turned back into upstream's shape (no
-"null" types, no enum of a kind's own name). Paths carry the parameters that clients look for: kubectl takes a server
-that does not offer `fieldValidation` on PATCH for one that cannot validate.
+Plays k8s.io/kube-openapi's builders. The schemas are kubernetes-validate's, turned back into
+upstream's shape (no "null" types, no enum of a kind's own name). Paths carry the parameters that
+clients look for: kubectl takes a server that does not offer `fieldValidation` on PATCH for one that
+cannot validate.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ Document = dict[str, Any]
 
 
 class OpenApi:
-    """The documents of a catalogue as encoded bytes, made when first asked for and again when it has changed."""
+    """The documents of a catalogue as encoded bytes, made when first asked for and again when it
+    has changed."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -200,7 +203,8 @@ def _special(name: str, schema: Mapping[str, Any], dialect: Dialect) -> Document
 
 
 def _convert(schema: Mapping[str, Any], dialect: Dialect, *, own: bool = False) -> Document:
-    """One schema in upstream's shape. `own`: it is a definition, whose apiVersion and kind carry no enum."""
+    """One schema in upstream's shape. `own`: it is a definition, whose apiVersion and kind carry no
+    enum."""
     out: Document = {}
     for key, value in schema.items():
         match key:

@@ -1,6 +1,8 @@
-"""The paths of the OpenAPI documents: operations of every resource and subresource, with their parameters.
+"""The paths of the OpenAPI documents: operations of every resource and subresource, with their
+parameters.
 
-Plays k8s.io/apiserver/pkg/endpoints/installer. Responses name their schema only; that is all clients read.
+Plays k8s.io/apiserver/pkg/endpoints/installer. Responses name their schema only; that is all
+clients read.
 """
 
 from __future__ import annotations
@@ -24,22 +26,29 @@ _PATCH_TYPES = (
 _MEDIA_TYPES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 
 _DESCRIPTIONS = {
-    "allowWatchBookmarks": "allowWatchBookmarks requests watch events with type \"BOOKMARK\".",
+    "allowWatchBookmarks": 'allowWatchBookmarks requests watch events with type "BOOKMARK".',
     "continue": "The continue option should be set when retrieving more results from the server.",
     "dryRun": "When present, indicates that modifications should not be persisted.",
-    "fieldManager": "fieldManager is a name associated with the actor or entity that is making these changes.",
-    "fieldSelector": "A selector to restrict the list of returned objects by their fields. Defaults to everything.",
-    "fieldValidation": "fieldValidation instructs the server on how to handle objects in the request (POST/PUT/PATCH) "
+    "fieldManager": "fieldManager is a name associated with the actor or entity that is making "
+    "these changes.",
+    "fieldSelector": "A selector to restrict the list of returned objects by their fields. "
+    "Defaults to everything.",
+    "fieldValidation": "fieldValidation instructs the server on how to handle objects in the "
+    "request (POST/PUT/PATCH) "
     "containing unknown or duplicate fields.",
-    "force": "Force is going to \"force\" Apply requests.",
+    "force": 'Force is going to "force" Apply requests.',
     "gracePeriodSeconds": "The duration in seconds before the object should be deleted.",
-    "labelSelector": "A selector to restrict the list of returned objects by their labels. Defaults to everything.",
+    "labelSelector": "A selector to restrict the list of returned objects by their labels. "
+    "Defaults to everything.",
     "limit": "limit is a maximum number of responses to return for a list call.",
-    "orphanDependents": "Deprecated: please use the PropagationPolicy, this field will be deprecated in 1.7.",
+    "orphanDependents": "Deprecated: please use the PropagationPolicy, this field will be "
+    "deprecated in 1.7.",
     "pretty": "If 'true', then the output is pretty printed.",
     "propagationPolicy": "Whether and how garbage collection will be performed.",
-    "resourceVersion": "resourceVersion sets a constraint on what resource versions a request may be served from.",
-    "resourceVersionMatch": "resourceVersionMatch determines how resourceVersion is applied to list calls.",
+    "resourceVersion": "resourceVersion sets a constraint on what resource versions a request may "
+    "be served from.",
+    "resourceVersionMatch": "resourceVersionMatch determines how resourceVersion is applied to "
+    "list calls.",
     "sendInitialEvents": "`sendInitialEvents=true` may be set together with `watch=true`.",
     "timeoutSeconds": "Timeout for the list/watch call.",
     "watch": "Watch for changes to the described resources and return them as a stream.",
@@ -160,9 +169,7 @@ class _Writer:
         kind = {"type": _TYPES.get(name, "string"), "uniqueItems": True}
         return {**parameter, **({"schema": kind} if self._dialect is Dialect.V3 else kind)}
 
-    def _operation(
-        self, verb: str, kind: tuple[str, str, str], schema: str, suffix: str
-    ) -> Json:
+    def _operation(self, verb: str, kind: tuple[str, str, str], schema: str, suffix: str) -> Json:
         _, word, query = _ACTIONS[verb]
         scope = "Namespaced" if self._resource.namespaced and suffix != "ForAllNamespaces" else ""
         name = f"{word}{self._id}"

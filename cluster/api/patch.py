@@ -1,7 +1,8 @@
 """JSON Patch (RFC 6902) and JSON Merge Patch (RFC 7386).
 
-Plays gopkg.in/evanphx/json-patch as the API server uses it: negative indices count from the end, and a patch that
-does not apply is answered 422 with upstream's one sentence. Neither function changes its arguments.
+Plays gopkg.in/evanphx/json-patch as the API server uses it: negative indices count from the end,
+and a patch that does not apply is answered 422 with upstream's one sentence. Neither function
+changes its arguments.
 """
 
 from __future__ import annotations

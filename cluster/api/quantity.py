@@ -1,7 +1,8 @@
 """Quantities: "250m", "1Gi", "2e3".
 
-Plays k8s.io/apimachinery/pkg/api/resource. Values are exact rationals down to nano; anything finer is rounded
-away from zero, as upstream. Parsing is cached: a cluster uses a few hundred distinct quantities.
+Plays k8s.io/apimachinery/pkg/api/resource. Values are exact rationals down to nano; anything finer
+is rounded away from zero, as upstream. Parsing is cached: a cluster uses a few hundred distinct
+quantities.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def _divide_up(number: int, by: int) -> int:
 @lru_cache(maxsize=8192)
 def _parsed(text: str) -> tuple[int, str]:
     """Nano units and the style that the suffix asks for: decimal, binary or exponent."""
-    sign, whole, dot, fraction, suffix = _split(text)
+    sign, whole, fraction, suffix = _split(text)
     exponent, style = _scale(suffix)
     digits = int((whole + fraction) or "0")
     scale = Fraction(2**exponent) if style == "binary" else Fraction(10) ** exponent
@@ -106,7 +107,7 @@ def _parsed(text: str) -> tuple[int, str]:
     return (-nano if sign == "-" else nano), style
 
 
-def _split(text: str) -> tuple[str, str, str, str, str]:
+def _split(text: str) -> tuple[str, str, str, str]:
     if not text or len(text) > 256:
         raise ValueError(FORMAT_WRONG)
     matched = _GRAMMAR.match(text)
@@ -118,7 +119,7 @@ def _split(text: str) -> tuple[str, str, str, str, str]:
         raise ValueError(FORMAT_WRONG if not (sign or dot) or suffix else _NUMERIC)
     if not (whole + fraction).isascii():
         raise ValueError(FORMAT_WRONG)
-    return sign, whole, dot, fraction, suffix
+    return sign, whole, fraction, suffix
 
 
 def _scale(suffix: str) -> tuple[int, str]:

@@ -1,9 +1,10 @@
 """Schemas of every built-in kind, per Kubernetes version, and decoding against them.
 
-Plays k8s.io/api's Go types and their JSON decoding: what the API server drops (unknown fields, nulls, empty lists
-and maps), what it refuses (wrong JSON types) and in which words. The data is kubernetes-validate's copy of upstream's
-OpenAPI definitions, with list types and merge keys. Decoders are compiled per definition on first use: the hot path is
-one pass of dict look-ups and exact type tests; paths and messages are worked out by a second pass only when needed.
+Plays k8s.io/api's Go types and their JSON decoding: what the API server drops (unknown fields,
+nulls, empty lists and maps), what it refuses (wrong JSON types) and in which words. The data is
+kubernetes-validate's copy of upstream's OpenAPI definitions, with list types and merge keys.
+Decoders are compiled per definition on first use: the hot path is one pass of dict look-ups and
+exact type tests; paths and messages are worked out by a second pass only when needed.
 """
 
 from __future__ import annotations
@@ -34,18 +35,22 @@ def schema_directory() -> Path:
     """Where kubernetes-validate keeps its schemas; the package itself is not imported."""
     spec = importlib.util.find_spec("kubernetes_validate")
     if spec is None or spec.origin is None:
-        raise RuntimeError("the package kubernetes-validate is missing: pip install kubernetes-validate")
+        raise RuntimeError(
+            "the package kubernetes-validate is missing: pip install kubernetes-validate"
+        )
     return Path(spec.origin).parent / "kubernetes-json-schema"
 
 
 class Schemas:
-    """The definitions of one Kubernetes version, by their OpenAPI name ("io.k8s.api.core.v1.Pod")."""
+    """The definitions of one Kubernetes version, by OpenAPI name ("io.k8s.api.core.v1.Pod")."""
 
     def __init__(self, version: str = "1.37") -> None:
         """`version` is MAJOR.MINOR. Raises ValueError for one that is not known."""
         minor = ".".join(version.removeprefix("v").split(".")[:2])
         if minor not in VERSIONS:
-            raise ValueError(f"Kubernetes {version} is not known: choose {VERSIONS[0]} to {VERSIONS[-1]}")
+            raise ValueError(
+                f"Kubernetes {version} is not known: choose {VERSIONS[0]} to {VERSIONS[-1]}"
+            )
         self.version = minor
         path = schema_directory() / f"v{minor}.0-local" / "_definitions.json"
         self.definitions: dict[str, Definition] = orjson.loads(path.read_bytes())["$defs"]
@@ -72,7 +77,7 @@ class Schemas:
 
     @cached_property
     def kinds(self) -> dict[tuple[str, str, str], str]:
-        """Definition name of each (group, version, kind) that has exactly one group-version-kind."""
+        """Definition name of each (group, version, kind) that belongs to one group only."""
         found: dict[tuple[str, str, str], str] = {}
         for name, definition in self.definitions.items():
             gvks = definition.get("x-kubernetes-group-version-kind") or []
@@ -81,7 +86,7 @@ class Schemas:
         return found
 
     def name_of(self, group: str, version: str, kind: str) -> str | None:
-        """Definition name of a kind; DeleteOptions and WatchEvent, which belong to all groups, too."""
+        """Definition name of a kind; also of DeleteOptions and others of all groups."""
         found = self.kinds.get((group, version, kind))
         shared = META + kind
         return found or (shared if shared in self.definitions else None)
@@ -94,20 +99,29 @@ class Schemas:
         return found
 
     def decode(
-        self, schema_name: str, obj: Object, mode: FieldValidation = "Warn", *, kind: str = "", version: str = ""
+        self,
+        schema_name: str,
+        obj: Object,
+        mode: FieldValidation = "Warn",
+        *,
+        kind: str = "",
+        version: str = "",
     ) -> list[str]:
         """Make `obj` what upstream would hold after decoding it, in place.
 
-        Drops unknown fields, nulls, empty lists and maps; canonicalises quantities and times. Returns warnings in
-        mode Warn; raises BadRequest for wrong JSON types, and in mode Strict for unknown fields.
-        `kind` and `version` word the message for an object that does not carry its own.
+        Drops unknown fields, nulls, empty lists and maps; canonicalises quantities and times.
+        Returns warnings in mode Warn; raises BadRequest for wrong JSON types, and in mode Strict
+        for unknown fields. `kind` and `version` word the message for an object that does not carry
+        its own.
         """
         decoder = self._decoders.get(schema_name) or self.decoder(schema_name)
         try:
             outcome = decoder(obj)
         except Mismatch:
             problem, _ = explain(schema_name, self.definitions, obj)
-            raise _refusal(schema_name, obj, kind, version, problem or "json: invalid object") from None
+            raise _refusal(
+                schema_name, obj, kind, version, problem or "json: invalid object"
+            ) from None
         if outcome == 0 or outcome == 2:
             return []
         _, unknown = explain(schema_name, self.definitions, obj)
@@ -119,7 +133,8 @@ class Schemas:
         return unknown
 
     def field_schema(self, schema_name: str, path: tuple[str, ...]) -> Definition | None:
-        """The schema at `path` below a definition; list items are entered with '[]', map values with any key."""
+        """The schema at `path` below a definition; list items are entered with '[]', map values
+        with any key."""
         at: Definition = self.definitions[schema_name]
         for step in path:
             at = self.resolve(at)

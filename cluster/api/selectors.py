@@ -1,8 +1,8 @@
 """Label and field selectors: which objects a list, a watch or a controller means.
 
-Plays k8s.io/apimachinery/pkg/labels and pkg/fields. A selector is parsed once and compiled into a plain predicate,
-because a watch asks it for every event. Messages are upstream's.
-Unlike Kubernetes: a field selector also knows `path in (a,b)`, for kubelets that share one watch.
+Plays k8s.io/apimachinery/pkg/labels and pkg/fields. A selector is parsed once and compiled into a
+plain predicate, because a watch asks it for every event. Messages are upstream's. Unlike
+Kubernetes: a field selector also knows `path in (a,b)`, for kubelets that share one watch.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ class LabelSelector:
                     f'"{expression.get("operator", "")}" is not a valid label selector operator'
                 )
             requirements.append(
-                LabelRequirement(
-                    expression["key"], operator, tuple(expression.get("values") or ())
-                )
+                LabelRequirement(expression["key"], operator, tuple(expression.get("values") or ()))
             )
         return cls(requirements)
 
@@ -259,7 +257,7 @@ def _check_values(key: str, operator: str, values: tuple[str, ...]) -> None:
             int(values[0])
         except ValueError:
             raise ValueError(
-                f'values[0]: Invalid value: "{values[0]}": for \'Gt\', \'Lt\' operators, '
+                f"values[0]: Invalid value: \"{values[0]}\": for 'Gt', 'Lt' operators, "
                 "the value must be an integer"
             ) from None
     for i, value in enumerate(values):
@@ -270,8 +268,8 @@ def _check_values(key: str, operator: str, values: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FieldSelector:
-    """A conjunction over single fields. A requirement is (path, operator, value): operators = and !=, and our
-    own `in`, whose value is a comma-separated list."""
+    """A conjunction over single fields. A requirement is (path, operator, value): operators = and
+    !=, and our own `in`, whose value is a comma-separated list."""
 
     requirements: tuple[tuple[str, str, str], ...] = ()
 
@@ -313,7 +311,8 @@ class FieldSelector:
             if (group, plural) in SUPPORTED_FIELDS:
                 raise BadRequest(f"field label not supported: {path}")
             raise BadRequest(
-                f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+                f'"{path}" is not a known field selector: '
+                'only "metadata.name", "metadata.namespace"'
             )
 
     def __str__(self) -> str:
@@ -422,7 +421,7 @@ SUPPORTED_FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("certificates.k8s.io", "podcertificaterequests"): (*_META, "spec.signerName", "spec.nodeName"),
     ("resource.k8s.io", "resourceslices"): ("metadata.name", "spec.nodeName", "spec.driver"),
 }  # fmt: skip
-"""Field labels that a list or watch of (group, plural) may select on; others: name and namespace."""
+"""Field labels that a list or watch of (group, plural) may select on; others: the _META."""
 
 
 def supported_fields(group: str, plural: str) -> tuple[str, ...]:
@@ -431,7 +430,7 @@ def supported_fields(group: str, plural: str) -> tuple[str, ...]:
 
 
 def field_value(obj: Object, path: str) -> str:
-    """The text that a field selector compares, as upstream's strategies compute it: '' when absent."""
+    """The text that a field selector compares, as upstream computes it: '' when absent."""
     special = _COMPUTED.get(path)
     if special is not None:
         return special(obj)

@@ -1,7 +1,9 @@
-"""Strategic merge patch: merges lists by their key, as `kubectl apply`, `kubectl edit` and client-go send it.
+"""Strategic merge patch: merges lists by their key, as `kubectl apply`, `kubectl edit` and
+client-go send it.
 
-Plays k8s.io/apimachinery/pkg/util/strategicpatch. Merge keys and strategies come out of the schemas. Directives:
-`$patch: replace|delete|merge`, `$retainKeys`, `$setElementOrder/LIST`, `$deleteFromPrimitiveList/LIST`.
+Plays k8s.io/apimachinery/pkg/util/strategicpatch. Merge keys and strategies come out of the
+schemas. Directives: `$patch: replace|delete|merge`, `$retainKeys`, `$setElementOrder/LIST`,
+`$deleteFromPrimitiveList/LIST`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class _Merge:
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
 
-    def maps(self, original: dict[str, Any], patch: dict[str, Any], schema: Schema) -> dict[str, Any]:
+    def maps(
+        self, original: dict[str, Any], patch: dict[str, Any], schema: Schema
+    ) -> dict[str, Any]:
         directive = patch.pop(_PATCH, None)
         if directive == "replace":
             replaced: dict[str, Any] = _without_nulls(patch)
@@ -128,7 +132,8 @@ class _Merge:
     def _ordered_lists(
         self, original: dict[str, Any], patch: dict[str, Any], schema: Schema
     ) -> None:
-        """Carry out every `$setElementOrder/LIST` and take the directive and its list out of the patch."""
+        """Carry out every `$setElementOrder/LIST` and take the directive and its list out of the
+        patch."""
         for directive in [key for key in patch if key.startswith(_SET_ORDER)]:
             name = directive[len(_SET_ORDER) :]
             order = patch.pop(directive)
@@ -203,7 +208,8 @@ def _key_of(item: Any, key: str) -> Any:
 
 
 def _in_order(merged: list[Any], order: list[Any], server: list[Any], key: str) -> list[Any]:
-    """Items named by `order` in that order, the rest in the server's, interleaved as the server had them."""
+    """Items named by `order` in that order, the rest in the server's, interleaved as the server had
+    them."""
 
     def name(item: Any) -> Any:
         return item.get(key) if key else item
@@ -231,7 +237,9 @@ def _without_nulls(value: Any) -> Any:
     """A value that is new to the object: nulls and directives in it mean nothing."""
     if isinstance(value, dict):
         value.pop(_RETAIN, None)
-        for key in [k for k, v in value.items() if v is None or k.startswith((_SET_ORDER, _DELETE_FROM))]:
+        for key in [
+            k for k, v in value.items() if v is None or k.startswith((_SET_ORDER, _DELETE_FROM))
+        ]:
             del value[key]
         for key, child in value.items():
             value[key] = _without_nulls(child)

@@ -66,7 +66,12 @@ def created(obj: Object, manager: str = "kubectl-create") -> Object:
 
 
 def applied(
-    live: Object | None, config: Object, manager: str = "me", *, force: bool = False, now: float = T1
+    live: Object | None,
+    config: Object,
+    manager: str = "me",
+    *,
+    force: bool = False,
+    now: float = T1,
 ) -> Object:
     name = DEPLOYMENT if config["kind"] == "Deployment" else CONFIG_MAP
     return apply(schemas(), name, live, copy(config), manager=manager, force=force, now=now)
@@ -244,7 +249,7 @@ def test_several_conflicts_are_listed_by_manager() -> None:
 
 def test_a_conflict_with_an_applier_names_no_version() -> None:
     live = applied(None, deployment(), "one")
-    with pytest.raises(Conflict, match='conflict with "one": .spec.replicas'):
+    with pytest.raises(Conflict, match=r'conflict with "one": \.spec\.replicas'):
         applied(live, config(replicas=5), "two")
 
 
@@ -268,9 +273,7 @@ def test_what_is_no_longer_applied_is_removed() -> None:
     container = {"name": "nginx", "env": env}
     live = created(deployment(), "kubectl")
     first = applied(live, config(template={"spec": {"containers": [container]}}))
-    second_config = config(
-        template={"spec": {"containers": [{"name": "nginx", "env": [env[1]]}]}}
-    )
+    second_config = config(template={"spec": {"containers": [{"name": "nginx", "env": [env[1]]}]}})
     second = applied(first, second_config, now=T2)
     found = second["spec"]["template"]["spec"]["containers"][0]
     assert found == {**deployment()["spec"]["template"]["spec"]["containers"][0], "env": [env[1]]}
@@ -364,7 +367,9 @@ def _map(data: dict[str, str]) -> Object:
     return {**obj, "data": data} if data else obj
 
 
-@given(st.lists(st.tuples(st.sampled_from(["one", "two", "three"]), _LABELS), min_size=1, max_size=6))
+@given(
+    st.lists(st.tuples(st.sampled_from(["one", "two", "three"]), _LABELS), min_size=1, max_size=6)
+)
 def test_forced_applies_leave_what_the_last_applier_said_and_nothing_unowned(
     turns: list[tuple[str, dict[str, str]]],
 ) -> None:
@@ -381,11 +386,11 @@ def test_forced_applies_leave_what_the_last_applier_said_and_nothing_unowned(
     assert names == {f".data.{key}" for key in live.get("data", {})}
 
 
-_SETS = st.recursive(
+_SETS: st.SearchStrategy[FieldSet] = st.recursive(
     st.just({}),
-    lambda inner: st.dictionaries(st.sampled_from([".", "f:a", "f:b", "f:c"]), inner, max_size=3).map(
-        lambda d: {k: ({} if k == "." else v) for k, v in d.items() if k != "." or len(d) > 1}
-    ),
+    lambda inner: st.dictionaries(
+        st.sampled_from([".", "f:a", "f:b", "f:c"]), inner, max_size=3
+    ).map(lambda d: {k: ({} if k == "." else v) for k, v in d.items() if k != "." or len(d) > 1}),
     max_leaves=10,
 )
 

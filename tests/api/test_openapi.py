@@ -69,7 +69,9 @@ def test_patch_operations_offer_field_validation() -> None:
     for path in document_paths(catalogue()):
         for url, operations in v3_document(catalogue(), path)["paths"].items():
             patch = operations.get("patch")
-            if patch is None or patch["x-kubernetes-group-version-kind"]["kind"].endswith("Options"):
+            if patch is None or patch["x-kubernetes-group-version-kind"]["kind"].endswith(
+                "Options"
+            ):
                 continue
             assert "fieldValidation" in {p["name"] for p in patch["parameters"]}, url
 

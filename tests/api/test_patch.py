@@ -54,9 +54,7 @@ def test_a_json_patch_does_what_it_says(operations: Ops, result: Any) -> None:
 def test_a_json_patch_that_does_not_apply_is_answered_422(operation: Any) -> None:
     with pytest.raises(Invalid) as error:
         json_patch({"a": [1, 2], "b": {"c": 1}}, [operation])
-    assert error.value.message == (
-        "the server rejected our request due to an error in our request"
-    )
+    assert error.value.message == ("the server rejected our request due to an error in our request")
 
 
 def test_a_json_patch_must_be_a_list_of_bounded_length() -> None:
@@ -80,8 +78,10 @@ def test_a_merge_patch_must_be_an_object() -> None:
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(["", "x", "y"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["a", "b", "/", "~"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "/", "~"]), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 _OBJECTS = st.dictionaries(st.sampled_from(["a", "b", "c"]), _JSON, max_size=3)

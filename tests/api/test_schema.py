@@ -102,17 +102,22 @@ def _set(*path: str | int) -> Callable[[Object, Any], None]:
     ("path", "value", "problem"),
     [
         (("spec", "containers"), "x",
-         "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container"),
+         "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type "
+         "[]v1.Container"),
         (("spec",), [],
          "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec"),
         (("spec", "containers", 0, "image"), 5,
-         "json: cannot unmarshal number into Go struct field Container.spec.containers.image of type string"),
+         "json: cannot unmarshal number into Go struct field Container.spec.containers.image of "
+         "type string"),
         (("metadata", "labels"), {"a": 1},
-         "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"),
+         "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type "
+         "string"),
         (("spec", "hostNetwork"), "yes",
-         "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool"),
+         "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type "
+         "bool"),
         (("spec", "priority"), 2**40,
-         "json: cannot unmarshal number 1099511627776 into Go struct field PodSpec.spec.priority of type int32"),
+         "json: cannot unmarshal number 1099511627776 into Go struct field PodSpec.spec.priority "
+         "of type int32"),
         (("metadata", "creationTimestamp"), "foo",
          'parsing time "foo" as "2006-01-02T15:04:05Z07:00": cannot parse "foo" as "2006"'),
         (("spec", "containers", 0, "resources"), {"limits": {"cpu": "x"}},
@@ -159,7 +164,7 @@ def test_a_port_may_be_a_number_or_a_name() -> None:
 
 def test_what_is_no_object_at_all_is_refused() -> None:
     broken: Any = ["not", "an", "object"]
-    with pytest.raises(BadRequest, match="cannot unmarshal array into Go value of type v1.Pod"):
+    with pytest.raises(BadRequest, match=r"cannot unmarshal array into Go value of type v1\.Pod"):
         schemas().decode(POD, broken)
 
 

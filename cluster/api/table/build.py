@@ -33,7 +33,8 @@ def to_table(
     list_meta: Object | None = None,
     printer_columns: list[Object] | None = None,
 ) -> Object:
-    """The objects as a meta.k8s.io/v1 Table. `printer_columns` are a custom resource's additionalPrinterColumns."""
+    """The objects as a meta.k8s.io/v1 Table. `printer_columns` are a custom resource's
+    additionalPrinterColumns."""
     shape = _layout_of(resource, printer_columns)
     table: Object = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_meta or {}}
     table["columnDefinitions"] = None if no_headers else list(shape.columns)

@@ -12,15 +12,20 @@ Cells = list[Any]
 Printer = Callable[[Object, float], Cells]
 
 _NAME = (
-    "Name must be unique within a namespace. Is required when creating resources, although some resources may allow "
-    "a client to request the generation of an appropriate name automatically. Name is primarily intended for creation "
+    "Name must be unique within a namespace. Is required when creating resources, although some "
+    "resources may allow "
+    "a client to request the generation of an appropriate name automatically. Name is primarily "
+    "intended for creation "
     "idempotence and configuration definition. Cannot be updated. More info: "
     "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
 )
 CREATED = (
-    "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed "
-    "to be set in happens-before order across separate operations. Clients may not set this value. It is represented "
-    "in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: "
+    "CreationTimestamp is a timestamp representing the server time when this object was created. "
+    "It is not guaranteed "
+    "to be set in happens-before order across separate operations. Clients may not set this "
+    "value. It is represented "
+    "in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More "
+    "info: "
     "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
 )
 
@@ -52,7 +57,8 @@ CREATED_AT = column("Created At", "date", description=CREATED)
 
 
 def layout(names: str, cells: Printer) -> Layout:
-    """Columns from a line of text: names separated by `|`; `:int` or `:bool` gives a type, `*` marks wide ones."""
+    """Columns from a line of text: names separated by `|`; `:int` or `:bool` gives a type, `*`
+    marks wide ones."""
     return Layout(tuple(_declared(word.strip()) for word in names.split("|")), cells)
 
 
@@ -70,7 +76,8 @@ def _declared(word: str) -> Object:
 DESCRIPTIONS = {
     "Ready": "The aggregate readiness state of this pod for accepting traffic.",
     "Status": "The aggregate status of the containers in this pod.",
-    "Restarts": "The number of times the containers in this pod have been restarted and when the last container in "
+    "Restarts": "The number of times the containers in this pod have been restarted and when the "
+    "last container in "
     "this pod has restarted.",
     "Containers": "Names of each container in the template.",
     "Images": "Images referenced by each container in the template.",

@@ -1,4 +1,5 @@
-"""Nodes, Services, Endpoints, Namespaces, Events, ConfigMaps, Secrets and the other kinds of the core group."""
+"""Nodes, Services, Endpoints, Namespaces, Events, ConfigMaps, Secrets and the other kinds of the
+core group."""
 
 from __future__ import annotations
 

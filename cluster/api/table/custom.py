@@ -41,7 +41,8 @@ def custom_layout(columns: list[Object] | None) -> Layout:
 
 
 def find_path(obj: Any, path: str) -> list[Any]:
-    """Every value at a JSON path such as `.spec.replicas` or `.status.conditions[?(@.type=="Ready")].status`."""
+    """Every value at a JSON path such as `.spec.replicas` or
+    `.status.conditions[?(@.type=="Ready")].status`."""
     found = [obj]
     text = path.strip().removeprefix("{").removesuffix("}").removeprefix("$")
     if text and not text.startswith((".", "[")):

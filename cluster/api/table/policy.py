@@ -1,4 +1,5 @@
-"""Ingresses, network policies, disruption budgets, RBAC bindings, priority classes, certificates, addresses."""
+"""Ingresses, network policies, disruption budgets, RBAC bindings, priority classes, certificates,
+addresses."""
 
 from __future__ import annotations
 
@@ -168,9 +169,7 @@ _RBAC = "rbac.authorization.k8s.io"
 
 LAYOUTS = {
     ("networking.k8s.io", "Ingress"): layout("Name|Class|Hosts|Address|Ports|Age", _ingress),
-    ("networking.k8s.io", "IngressClass"): layout(
-        "Name|Controller|Parameters|Age", _ingress_class
-    ),
+    ("networking.k8s.io", "IngressClass"): layout("Name|Controller|Parameters|Age", _ingress_class),
     ("networking.k8s.io", "NetworkPolicy"): layout("Name|Pod-Selector|Age", _network_policy),
     ("networking.k8s.io", "IPAddress"): layout("Name|ParentRef|Age", _ip_address),
     ("networking.k8s.io", "ServiceCIDR"): layout("Name|CIDRs|Age", _service_cidr),
@@ -190,7 +189,5 @@ LAYOUTS = {
     ("certificates.k8s.io", "PodCertificateRequest"): layout(
         "Name|PodName|ServiceAccountName|NodeName|SignerName|State", _pod_certificate
     ),
-    ("apiregistration.k8s.io", "APIService"): layout(
-        "Name|Service|Available|Age", _api_service
-    ),
+    ("apiregistration.k8s.io", "APIService"): layout("Name|Service|Available|Age", _api_service),
 }

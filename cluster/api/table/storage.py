@@ -11,7 +11,8 @@ from cluster.api.table.durations import age
 from cluster.api.table.text import UNSET
 
 _MODES = {
-    "ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP",
+    "ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX",
+    "ReadWriteOncePod": "RWOP",
 }  # fmt: skip
 _LEGACY_CLASS = "volume.beta.kubernetes.io/storage-class"
 _DEFAULT_CLASS = (
@@ -179,16 +180,15 @@ LAYOUTS = {
         _volume,
     ),
     ("", "PersistentVolumeClaim"): layout(
-        "Name|Status|Volume|Capacity|Access Modes|StorageClass|VolumeAttributesClass|Age|VolumeMode*",
+        "Name|Status|Volume|Capacity|Access "
+        "Modes|StorageClass|VolumeAttributesClass|Age|VolumeMode*",
         _claim,
     ),
     (_STORAGE, "StorageClass"): layout(
         "Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion:bool|Age",
         _storage_class,
     ),
-    (_STORAGE, "VolumeAttachment"): layout(
-        "Name|Attacher|PV|Node|Attached:bool|Age", _attachment
-    ),
+    (_STORAGE, "VolumeAttachment"): layout("Name|Attacher|PV|Node|Attached:bool|Age", _attachment),
     (_STORAGE, "CSINode"): layout("Name|Drivers:int|Age", _csi_node),
     (_STORAGE, "CSIDriver"): layout(
         "Name|AttachRequired:bool|PodInfoOnMount:bool|StorageCapacity:bool|TokenRequests|"

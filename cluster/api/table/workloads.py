@@ -197,7 +197,9 @@ def _metric(metric: Object, current: Object) -> str:
     prefix = f"{source['name']}: " if field in ("resource", "containerResource") else ""
     if target.get("averageValue") is not None:
         suffix = " (avg)" if field in ("external", "object") else ""
-        return f"{prefix}{_shown(now.get('averageValue'))}/{canonical(target['averageValue'])}{suffix}"
+        return (
+            f"{prefix}{_shown(now.get('averageValue'))}/{canonical(target['averageValue'])}{suffix}"
+        )
     if target.get("averageUtilization") is not None:
         actual = now.get("averageUtilization")
         shown = UNKNOWN if actual is None else f"{actual}%"
@@ -229,12 +231,9 @@ LAYOUTS = {
         _daemon_set,
     ),
     ("apps", "ControllerRevision"): layout("Name|Controller|Revision|Age", _controller_revision),
-    ("batch", "Job"): layout(
-        f"Name|Status|Completions|Duration|Age|{_TEMPLATE}|Selector*", _job
-    ),
+    ("batch", "Job"): layout(f"Name|Status|Completions|Duration|Age|{_TEMPLATE}|Selector*", _job),
     ("batch", "CronJob"): layout(
-        "Name|Schedule|Timezone|Suspend:bool|Active:int|Last Schedule|Age|"
-        f"{_TEMPLATE}|Selector*",
+        f"Name|Schedule|Timezone|Suspend:bool|Active:int|Last Schedule|Age|{_TEMPLATE}|Selector*",
         _cron_job,
     ),
     ("autoscaling", "HorizontalPodAutoscaler"): layout(
