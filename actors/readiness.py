@@ -104,7 +104,7 @@ def _dns_endpoints(plan: ClusterPlan) -> Object:
             "namespace": "kube-system",
             "labels": {
                 "kubernetes.io/service-name": "kube-dns",
-                "endpointslice.kubernetes.io/managed-by": "kubestage.io/coredns",
+                "endpointslice.kubernetes.io/managed-by": "coredns.kubestage.io",
             },
         },
         "addressType": "IPv4",
