@@ -135,7 +135,7 @@ class NormalizeScorePlugin(ScorePlugin, Protocol):
 
 
 class ReservePlugin(Plugin, Protocol):
-    def reserve(self, pod: PodInfo, node: str, state: State) -> Status | None: ...
+    def reserve(self, pod: PodInfo, node: str, state: State, nodes: NodeTable) -> Status | None: ...
 
     def unreserve(self, pod: PodInfo, node: str, state: State) -> None: ...
 
@@ -146,6 +146,9 @@ class PermitPlugin(Plugin, Protocol):
 
 
 class PreBindPlugin(Plugin, Protocol):
+    def wants(self, shape: Shape) -> bool:
+        """False: nothing to do for such pods; spares them a task of their own."""
+
     async def pre_bind(self, pod: PodInfo, node: str, state: State) -> Status | None: ...
 
 

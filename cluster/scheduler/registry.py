@@ -31,6 +31,12 @@ from cluster.scheduler.plugins.podtopologyspread import PodTopologySpread
 from cluster.scheduler.plugins.preemption import DefaultPreemption
 from cluster.scheduler.plugins.refusal import Refusal
 from cluster.scheduler.plugins.tainttoleration import TaintToleration
+from cluster.scheduler.plugins.volumebinding import (
+    BIND_SECONDS,
+    Storage,
+    VolumeBinding,
+    VolumeRestrictions,
+)
 from cluster.scheduler.profile import Profile, Run
 from cluster.scheduler.shape import Shape
 
@@ -56,6 +62,7 @@ class Handle:
     cache: Cache
     rng: random.Random
     listed: Callable[[str], Iterable[Object]]
+    storage: Storage
     run_of: Callable[[Shape], Run]
 
 
@@ -140,11 +147,11 @@ FACTORIES: Mapping[str, Callable[[Handle, Args], Plugin]] = {
         handle.run_of, lambda: handle.listed("poddisruptionbudgets"), handle.rng
     ),
     "DefaultBinder": lambda handle, args: DefaultBinder(handle.client),
-    "VolumeRestrictions": lambda handle, args: Refusal(
-        "VolumeRestrictions", "restricted volumes", lambda shape: False
+    "VolumeRestrictions": lambda handle, args: VolumeRestrictions(
+        handle.storage.claims, handle.cache.pods.values
     ),
-    "VolumeBinding": lambda handle, args: Refusal(
-        "VolumeBinding", "PersistentVolumeClaims in pods", lambda shape: bool(shape.claims)
+    "VolumeBinding": lambda handle, args: VolumeBinding(
+        handle.client, handle.storage, float(args.get("bindTimeoutSeconds") or BIND_SECONDS)
     ),
     "DynamicResources": lambda handle, args: Refusal(
         "DynamicResources", "resource claims in pods", lambda shape: shape.resource_claims

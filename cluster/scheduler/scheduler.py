@@ -16,8 +16,11 @@ from functools import partial
 
 from cluster.api.errors import NotFound, StatusError
 from cluster.api.meta import (
+    GVR,
     NAMESPACES,
     NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
     PODDISRUPTIONBUDGETS,
     PODS,
     Clock,
@@ -30,6 +33,7 @@ from cluster.scheduler.cache import Cache, PodInfo
 from cluster.scheduler.config import SchedulerConfig
 from cluster.scheduler.events import ClusterEvent, node_events
 from cluster.scheduler.framework import NO_NODES, Diagnosis, PostFilterResult, Status
+from cluster.scheduler.plugins.volumebinding import Storage
 from cluster.scheduler.profile import Profile, Run
 from cluster.scheduler.registry import Handle, build_profile
 from cluster.scheduler.scheduling_queue import QueuedPod, SchedulingQueue
@@ -38,6 +42,7 @@ from cluster.scheduler.status import PodStatusWriter
 
 log = logging.getLogger(__name__)
 
+STORAGECLASSES = GVR("storage.k8s.io", "v1", "storageclasses")
 POD_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
 FLUSH_UNSCHEDULABLE_SECONDS = 30.0
 MAX_RUNS = 16
@@ -68,7 +73,18 @@ class Scheduler:
         self._namespaces = self._informers.informer(NAMESPACES)
         self._status = PodStatusWriter(client, recorder, clock)
         self._flow = FlowReporter(client, clock)
-        handle = Handle(client, self.cache, rng, self._listed, self._run_of)
+        storage = Storage(
+            self._informers.informer(PERSISTENTVOLUMECLAIMS),
+            self._informers.informer(PERSISTENTVOLUMES),
+            self._informers.informer(STORAGECLASSES),
+        )
+        handle = Handle(client, self.cache, rng, self._listed, storage, self._run_of)
+        for kind, informer in (
+            ("PersistentVolumeClaim", storage.claims),
+            ("PersistentVolume", storage.volumes),
+            ("StorageClass", storage.classes),
+        ):
+            informer.add_handler_batch(partial(self.handle_storage, kind))
         self.profiles: dict[str, Profile] = {
             p.scheduler_name: build_profile(p, handle) for p in config.profiles
         }
@@ -148,6 +164,13 @@ class Scheduler:
         self._wake.set()
 
     # Changes in
+
+    def handle_storage(self, kind: str, changes: Sequence[Change]) -> None:
+        """Claims, volumes and classes."""
+        self.cache.nodes.new_epoch()
+        self._happened(
+            [ClusterEvent(kind, "Update" if old else "Add", old, new) for old, new in changes]
+        )
 
     def handle_namespaces(self, changes: Sequence[Change]) -> None:
         """Affinity terms may select namespaces by their labels."""
@@ -349,12 +372,11 @@ class Scheduler:
 
     def _bind(self, profile: Profile, queued: QueuedPod, node: str, started: float) -> None:
         for plugin in profile.reserve:
-            status = plugin.reserve(queued.pod, node, {})
+            status = plugin.reserve(queued.pod, node, {}, self.cache.nodes)
             if status is not None:
                 self._binding_failed(profile, queued, node, started, status.message)
                 return
-        self._binding += 1
-        if profile.pre_bind:
+        if any(plugin.wants(queued.pod.shape) for plugin in profile.pre_bind):
             task = asyncio.get_running_loop().create_task(
                 self._pre_bind(profile, queued, node, started)
             )
@@ -370,17 +392,16 @@ class Scheduler:
             for plugin in profile.pre_bind:
                 status: Status | None = await plugin.pre_bind(queued.pod, node, {})
                 if status is not None:
-                    self._binding -= 1
                     self._binding_failed(profile, queued, node, started, status.message)
                     return
         except StatusError as error:
-            self._binding -= 1
             self._binding_failed(profile, queued, node, started, error.message)
             return
         self._send_binding(profile, queued, node, started)
 
     def _send_binding(self, profile: Profile, queued: QueuedPod, node: str, started: float) -> None:
         assert profile.bind is not None, f"profile {profile.name} has no Bind plugin"
+        self._binding += 1
         future: asyncio.Future[Object] = profile.bind.bind(queued.pod, node)
         future.add_done_callback(partial(self._bound, profile, queued, node, started))
 
