@@ -37,13 +37,17 @@ def update(resource: Kinded, new: Object, old: Object, subresource: str = "") ->
         if check is not None:
             check(new, old, errors)
         return _unique(errors) if errors else errors
-    special = table.UPDATE.get(kind)
-    if special is not None:
-        special(new, old, errors)
-    if kind not in table.UPDATE_CHECKS_BODY:
-        body = table.BODY.get(kind)
-        if body is not None and _body_changed(new, old):
-            body(new, errors)
+    transition, body = table.UPDATE.get(kind), table.BODY.get(kind)
+    if kind in table.UPDATE_CHECKS_BODY or body is None or not _body_changed(new, old):
+        body = None
+    # The order of the messages is upstream's.
+    if transition is not None and kind in table.TRANSITION_FIRST:
+        transition(new, old, errors)
+        transition = None
+    if body is not None:
+        body(new, errors)
+    if transition is not None:
+        transition(new, old, errors)
     return _unique(errors) if errors else errors
 
 

@@ -125,6 +125,11 @@ UPDATE: dict[GroupKind, Transition] = {
     ),
 }
 
+# Kinds that say first what may not change, then what is wrong; the others the other way round.
+TRANSITION_FIRST: frozenset[GroupKind] = frozenset({
+    ("", "Service"), ("", "ConfigMap"), ("", "Secret"), ("apps", "StatefulSet"),
+})  # fmt: skip
+
 # Kinds whose transition looks at the body itself, or whose body is not looked at on update.
 UPDATE_CHECKS_BODY: frozenset[GroupKind] = frozenset({
     ("", "Pod"), ("", "Node"), ("", "Namespace"), ("", "Event"), ("batch", "Job"),
