@@ -225,6 +225,25 @@ def test_other_objects_are_counted(world: World) -> None:
         world.create(PERSISTENTVOLUMECLAIMS, claim)
 
 
+def test_the_status_is_written_by_itself_soon_after(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.apiserver.admission.quota.plugin.FLUSH_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        quota(world, {"pods": "3"})
+        world.create_pod("a")
+        world.create_pod("b")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await world.chain.close()
+
+    asyncio.run(scenario())
+    found = world.registry.get(RESOURCEQUOTAS, "default", "q")
+    assert found is not None
+    assert found["status"] == {"hard": {"pods": "3"}, "used": {"pods": "2"}}
+
+
 def test_other_namespaces_are_free(world: World) -> None:
     quota(world, {"pods": "0"})
     world.registry.put(PODS, pod("other", "kube-system"))

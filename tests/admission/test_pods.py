@@ -60,7 +60,7 @@ def test_the_pod_decides_about_the_token_before_its_account(
     if on_account is not None:
         account["automountServiceAccountToken"] = on_account
     world.registry.put(SERVICEACCOUNTS, account)
-    spec = {} if on_pod is None else {"automountServiceAccountToken": on_pod}
+    spec: Object = {} if on_pod is None else {"automountServiceAccountToken": on_pod}
     assert bool(world.create_pod(**spec)["spec"].get("volumes")) is mounted
 
 

@@ -8,7 +8,6 @@ async step of their own, which a request without webhooks skips.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -30,12 +29,10 @@ class AsyncAdmissionPlugin(Protocol):
 
     async def validate(self, request: AdmissionRequest) -> None: ...
 
-    async def close(self) -> None: ...
-
 
 @runtime_checkable
-class _Running(Protocol):
-    async def run(self) -> None: ...
+class _Closing(Protocol):
+    async def close(self) -> None: ...
 
 
 _Interested = tuple[tuple[AdmissionPlugin, ...], tuple[AdmissionPlugin, ...]]
@@ -92,18 +89,11 @@ class AdmissionChain:
                 await hook.validate(request)
         self.validate(request)
 
-    async def run(self) -> None:
-        """What plugins do in the background (quota status), until cancelled."""
-        runners = [plugin.run() for plugin in self.plugins if isinstance(plugin, _Running)]
-        try:
-            await asyncio.gather(*runners)
-        finally:
-            await self.close()
-
     async def close(self) -> None:
-        """Close the webhooks' connections. Harmless twice."""
-        for hook in self.webhooks:
-            await hook.close()
+        """Finish what plugins have begun and close the webhooks' connections. Harmless twice."""
+        for part in (*self.plugins, *self.webhooks):
+            if isinstance(part, _Closing):
+                await part.close()
 
     def interested(
         self, operation: Operation, gvr: GVR, subresource: str

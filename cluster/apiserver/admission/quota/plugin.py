@@ -1,4 +1,7 @@
-"""The plugin and its ledger: charge in memory at once, write status soon after."""
+"""The plugin and its ledger: charge in memory at once, write status soon after.
+
+There is no task of its own: a flush is scheduled when something has changed.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,8 @@ class ResourceQuota(Plugin):
         self._namespaces: dict[str, _Namespace] = {}
         self._followed: set[tuple[str, str]] = set()
         self._dirty: set[tuple[str, str]] = set()
-        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
         registry.subscribe(RESOURCEQUOTAS, self._handle_quota)
 
     def handles(self, operation: Operation, gvr: GVR, subresource: str) -> bool:
@@ -95,13 +99,13 @@ class ResourceQuota(Plugin):
             self._charge(ledger, delta)
         self._remember(namespace, request, obj)
 
-    async def run(self) -> None:
-        """Write the status of quotas whose use has changed, until cancelled."""
-        while True:
-            await self._wake.wait()
-            await asyncio.sleep(FLUSH_SECONDS)
-            self._wake.clear()
-            await self.flush()
+    async def close(self) -> None:
+        """Write what is still unwritten; nothing is scheduled any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._flushing is not None:
+            await asyncio.gather(self._flushing, return_exceptions=True)
 
     async def flush(self) -> None:
         """Write every changed quota's status once."""
@@ -206,7 +210,24 @@ class ResourceQuota(Plugin):
     def _mark(self, ledger: _Ledger) -> None:
         metadata = ledger.quota["metadata"]
         self._dirty.add((metadata["namespace"], metadata["name"]))
-        self._wake.set()
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Flush soon, together with whatever else changes until then."""
+        if self._timer is not None:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # decided outside of a loop: whoever does that calls flush
+        self._timer = loop.call_later(FLUSH_SECONDS, self._start_flush)
+
+    def _start_flush(self) -> None:
+        self._timer = None
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.get_running_loop().create_task(self.flush())
+        else:
+            self._schedule()
 
     def _handle_quota(self, old: Object | None, new: Object | None) -> None:
         quota = new or old
