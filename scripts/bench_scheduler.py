@@ -103,12 +103,12 @@ async def measure(nodes: int, pods: int, one_by_one: bool, case: str) -> float:
         NoRecorder(),  # type: ignore[arg-type]
         SchedulerMetrics(CollectorRegistry()),
     )
-    scheduler.handle_nodes([(None, make_node(n)) for n in range(nodes)])
+    scheduler.events.handle_nodes([(None, make_node(n)) for n in range(nodes)])
     waiting = [make_pod(n, **CASES[case]) for n in range(pods)]
     size = 1 if one_by_one else 100
     started = time.process_time()
     for start in range(0, pods, size):
-        scheduler.handle_pods([(None, p) for p in waiting[start : start + size]])
+        scheduler.events.handle_pods([(None, p) for p in waiting[start : start + size]])
         while scheduler.queue.has_ready:
             scheduler.schedule_run()
         await asyncio.sleep(0)

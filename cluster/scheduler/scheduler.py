@@ -1,7 +1,7 @@
 """The scheduler: from the informers' changes to bindings.
 
-Plays pkg/scheduler (scheduler.go, eventhandlers.go, schedule_one.go). `handle_pods`, `handle_nodes`
-and `schedule_run` decide and are synchronous; `run` is the shell. A pod is assumed on its node
+Plays pkg/scheduler (scheduler.go, schedule_one.go). `events` takes the changes in, `schedule_run`
+decides, both synchronous; `run` is the shell. A pod is assumed on its node
 before its binding is sent and forgotten if the API server refuses it.
 """
 
@@ -25,13 +25,13 @@ from cluster.api.meta import (
     PODS,
     Clock,
     Object,
-    object_key,
 )
-from cluster.client import Change, Client, EventRecorder, FlowReporter, InformerFactory
+from cluster.client import Client, EventRecorder, FlowReporter, InformerFactory
 from cluster.metrics.scheduler import SchedulerMetrics
 from cluster.scheduler.cache import Cache, PodInfo
 from cluster.scheduler.config import SchedulerConfig
-from cluster.scheduler.events import ClusterEvent, node_events
+from cluster.scheduler.eventhandlers import EventHandlers
+from cluster.scheduler.events import ClusterEvent
 from cluster.scheduler.framework import NO_NODES, Diagnosis, PostFilterResult, Status
 from cluster.scheduler.plugins.volumebinding import Storage
 from cluster.scheduler.profile import Profile, Run
@@ -78,13 +78,8 @@ class Scheduler:
             self._informers.informer(PERSISTENTVOLUMES),
             self._informers.informer(STORAGECLASSES),
         )
+        self._storage = storage
         handle = Handle(client, self.cache, rng, self._listed, storage, self._run_of)
-        for kind, informer in (
-            ("PersistentVolumeClaim", storage.claims),
-            ("PersistentVolume", storage.volumes),
-            ("StorageClass", storage.classes),
-        ):
-            informer.add_handler_batch(partial(self.handle_storage, kind))
         self.profiles: dict[str, Profile] = {
             p.scheduler_name: build_profile(p, handle) for p in config.profiles
         }
@@ -97,6 +92,7 @@ class Scheduler:
         )
         self._runs: OrderedDict[bytes, Run] = OrderedDict()
         self._wake = asyncio.Event()
+        self.events = EventHandlers(self.cache, self.queue, self.profiles, clock, self._wake)
         self._timer: asyncio.TimerHandle | None = None
         self._binding = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,10 +109,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Schedule until cancelled."""
-        self._namespaces.add_handler_batch(self.handle_namespaces)
-        self._informers.informer(NODES).add_handler_batch(self.handle_nodes)
-        pods = self._informers.informer(PODS, field_selector=POD_SELECTOR)
-        pods.add_handler_batch(self.handle_pods)
+        self._subscribe()
         if self._own_informers:
             self._informers.start()
         flusher = asyncio.ensure_future(self._flush_for_ever())
@@ -138,6 +131,19 @@ class Scheduler:
                 task.cancel()
             if self._own_informers:
                 await self._informers.stop()
+
+    def _subscribe(self) -> None:
+        events, informers = self.events, self._informers
+        for kind, informer in (
+            ("PersistentVolumeClaim", self._storage.claims),
+            ("PersistentVolume", self._storage.volumes),
+            ("StorageClass", self._storage.classes),
+        ):
+            informer.add_handler_batch(partial(events.handle_storage, kind))
+        self._namespaces.add_handler_batch(events.handle_namespaces)
+        informers.informer(NODES).add_handler_batch(events.handle_nodes)
+        pods = informers.informer(PODS, field_selector=POD_SELECTOR)
+        pods.add_handler_batch(events.handle_pods)
 
     async def _flush_for_ever(self) -> None:
         while True:
@@ -161,83 +167,6 @@ class Scheduler:
     def _ring(self) -> None:
         self._timer = None
         self.queue.flush(self._clock.monotonic() + 0.001)
-        self._wake.set()
-
-    # Changes in
-
-    def handle_storage(self, kind: str, changes: Sequence[Change]) -> None:
-        """Claims, volumes and classes."""
-        self.cache.nodes.new_epoch()
-        self._happened(
-            [ClusterEvent(kind, "Update" if old else "Add", old, new) for old, new in changes]
-        )
-
-    def handle_namespaces(self, changes: Sequence[Change]) -> None:
-        """Affinity terms may select namespaces by their labels."""
-        self.cache.nodes.new_epoch()
-        self._happened([ClusterEvent("Namespace", "Update", old, new) for old, new in changes])
-
-    def handle_nodes(self, changes: Sequence[Change]) -> None:
-        events: list[ClusterEvent] = []
-        for old, new in changes:
-            if new is not None:
-                self.cache.nodes.set_node(new)
-            elif old is not None:
-                self.cache.nodes.remove_node(old["metadata"]["name"])
-            events.extend(node_events(old, new))
-        self._happened(events)
-
-    def handle_pods(self, changes: Sequence[Change]) -> None:
-        events: list[ClusterEvent] = []
-        now = self._clock.monotonic()
-        for old, new in changes:
-            if new is None or _terminal(new):
-                gone = old if new is None else new
-                if gone is not None:
-                    self._pod_gone(gone, events)
-            elif new["spec"].get("nodeName"):
-                self._pod_assigned(old, new, events)
-            else:
-                self._pod_waiting(old, new, now)
-        self._happened(events)
-
-    def _pod_gone(self, obj: Object, events: list[ClusterEvent]) -> None:
-        key = object_key(obj)
-        known = self.cache.remove_pod(key)
-        if known is not None:
-            events.append(ClusterEvent("AssignedPod", "Delete", obj, None))
-        else:
-            self.queue.delete(key)
-
-    def _pod_assigned(self, old: Object | None, new: Object, events: list[ClusterEvent]) -> None:
-        if old is not None and old["spec"].get("nodeName"):
-            if _same_demand(old, new):
-                self.cache.touch_pod(new)
-                return
-            self.cache.set_pod(new)
-            events.append(ClusterEvent("AssignedPod", "Update", old, new))
-            return
-        self.queue.delete(object_key(new))
-        self.cache.set_pod(new)
-        events.append(ClusterEvent("AssignedPod", "Add", None, new))
-
-    def _pod_waiting(self, old: Object | None, new: Object, now: float) -> None:
-        if (new["spec"].get("schedulerName") or "default-scheduler") not in self.profiles:
-            return
-        key = object_key(new)
-        if self.cache.is_assumed(key):
-            if self.cache.pods[key].uid == new["metadata"].get("uid", ""):
-                return
-            self.cache.remove_pod(key)
-        info = self.cache.info(new)
-        if old is None or self.queue.get(key) is None:
-            self.queue.add(info, now)
-        else:
-            self.queue.update(info, now, status_only=_same_demand(old, new))
-
-    def _happened(self, events: Sequence[ClusterEvent]) -> None:
-        if events:
-            self.queue.move(events, self._clock.monotonic())
         self._wake.set()
 
     # Decisions
@@ -467,7 +396,7 @@ class Scheduler:
         self._metrics.attempt_seconds.labels("error", profile.name).observe(now - started)
         self.queue.add_failed(queued, now)
         self._status.failed(queued.pod, SCHEDULER_ERROR, message)
-        self._happened([ClusterEvent("AssignedPod", "Delete", queued.pod.obj, None)])
+        self.events.happened([ClusterEvent("AssignedPod", "Delete", queued.pod.obj, None)])
 
     def _fail(
         self,
@@ -500,20 +429,3 @@ class Scheduler:
 
     def _count_incoming(self, queue: str, event: str, amount: int) -> None:
         self._metrics.incoming.labels(queue, event).inc(amount)
-
-
-def _terminal(pod: Object) -> bool:
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-
-
-def _same_demand(old: Object, new: Object) -> bool:
-    """Only the status changed: nothing that scheduling rests on."""
-    one, other = old["metadata"], new["metadata"]
-    if one.get("uid") != other.get("uid") or one.get("labels") != other.get("labels"):
-        return False
-    if one.get("deletionTimestamp") != other.get("deletionTimestamp"):
-        return False
-    generation = other.get("generation")
-    if generation is not None and generation == one.get("generation"):
-        return True
-    return bool(old["spec"] == new["spec"])

@@ -99,10 +99,10 @@ class Bench:
         )  # fmt: skip
 
     def nodes(self, *nodes: Object) -> None:
-        self.scheduler.handle_nodes([(None, n) for n in nodes])
+        self.scheduler.events.handle_nodes([(None, n) for n in nodes])
 
     def pods(self, *pods: Object) -> None:
-        self.scheduler.handle_pods([(None, p) for p in pods])
+        self.scheduler.events.handle_pods([(None, p) for p in pods])
 
     async def settle(self) -> None:
         """Schedule all that is ready and let what was sent be answered."""

@@ -146,7 +146,7 @@ def test_a_pod_that_could_not_be_placed_is_tried_when_another_goes() -> None:
         running = pod("r", cpu="1", on="a")
         bench.pods(running)
         await bench.schedule(pod("p", cpu="1"))
-        bench.scheduler.handle_pods([(running, None)])
+        bench.scheduler.events.handle_pods([(running, None)])
         await bench.settle()
         assert bench.server.bindings() == {"p": "a"}
 
@@ -161,7 +161,7 @@ def test_a_gated_pod_waits_for_its_gates() -> None:
         await bench.schedule(gated)
         assert bench.server.items == []
         assert bench.scheduler.queue.pending()["gated"] == 1
-        bench.scheduler.handle_pods([(gated, pod("p"))])
+        bench.scheduler.events.handle_pods([(gated, pod("p"))])
         await bench.settle()
         assert bench.server.bindings() == {"p": "a"}
 
@@ -209,7 +209,9 @@ def test_another_schedulers_pods_are_left_alone_but_counted_once_placed() -> Non
         bench.nodes(node("a", cpu="1"))
         other = pod("o", cpu="1", schedulerName="mine")
         assert await bench.schedule(other) == {}
-        bench.scheduler.handle_pods([(other, pod("o", cpu="1", schedulerName="mine", on="a"))])
+        bench.scheduler.events.handle_pods(
+            [(other, pod("o", cpu="1", schedulerName="mine", on="a"))]
+        )
         await bench.schedule(pod("p", cpu="1"))
         assert bench.server.bindings() == {}
 
@@ -244,11 +246,11 @@ def test_room_made_by_preemption_is_kept_for_the_pod_it_was_made_for() -> None:
         waiting = pod("p", cpu="1", priority=9)
         await bench.schedule(waiting)
         nominated = {**waiting, "status": {"phase": "Pending", "nominatedNodeName": "a"}}
-        bench.scheduler.handle_pods([(waiting, nominated)])
+        bench.scheduler.events.handle_pods([(waiting, nominated)])
         bench.scheduler.queue.activate("default/nobody")
         bench.scheduler.cache.remove_pod("default/v")
         assert await bench.schedule(pod("late", cpu="1")) == {}
-        bench.scheduler.handle_pods([(victim, None)])
+        bench.scheduler.events.handle_pods([(victim, None)])
         bench.scheduler.queue.activate("default/p")
         await bench.settle()
         assert bench.server.bindings() == {"p": "a"}
@@ -324,14 +326,14 @@ def test_no_node_is_ever_overcommitted(plan: list[tuple[str, int, int, int]], se
                 name = f"n{number}"
                 used = sum(cpu for where, cpu in bound.values() if where == name)
                 fresh = node(name, cpu=f"{max(amount, used)}m", pods=5)
-                bench.scheduler.handle_nodes([(nodes.get(name), fresh)])
+                bench.scheduler.events.handle_nodes([(nodes.get(name), fresh)])
                 nodes[name] = fresh
             elif action == "unnode" and f"n{number}" in nodes:
-                bench.scheduler.handle_nodes([(nodes.pop(f"n{number}"), None)])
+                bench.scheduler.events.handle_nodes([(nodes.pop(f"n{number}"), None)])
             elif action == "remove" and bound:
                 key = rng.choice(sorted(bound))
                 where, cpu = bound.pop(key)
-                bench.scheduler.handle_pods([(pod(key, cpu=f"{cpu}m", on=where), None)])
+                bench.scheduler.events.handle_pods([(pod(key, cpu=f"{cpu}m", on=where), None)])
             elif action == "pods":
                 extra = {"host_port": 80 + port} if port else {}
                 fresh_pods = [pod(f"p{made + i}", cpu=f"{amount}m", **extra) for i in range(number)]
