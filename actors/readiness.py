@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from actors.errors import UserError
 from actors.plan import ClusterPlan
-from cluster.api.errors import AlreadyExists, StatusError
+from cluster.api.errors import NotFound, StatusError
 from cluster.api.meta import ENDPOINTSLICES, NODES, SERVICES, Object
 from cluster.client import Client, ClientConfig
 
@@ -62,13 +62,14 @@ async def ensure_cluster_dns(client: Client, plan: ClusterPlan) -> None:
     # Unlike Kubernetes: DNS servers are actors, not pods, so no selector finds them.
     """
     for gvr, obj in ((SERVICES, _dns_service(plan)), (ENDPOINTSLICES, _dns_endpoints(plan))):
+        name = obj["metadata"]["name"]
         try:
+            await client.get(gvr, name, "kube-system")
+        except NotFound:
             await client.create(gvr, obj, "kube-system")
-        except AlreadyExists:
-            if gvr is ENDPOINTSLICES:
-                await client.patch(
-                    gvr, obj["metadata"]["name"], {"endpoints": obj["endpoints"]}, "kube-system"
-                )
+            continue
+        if gvr is ENDPOINTSLICES:
+            await client.patch(gvr, name, {"endpoints": obj["endpoints"]}, "kube-system")
 
 
 def _dns_service(plan: ClusterPlan) -> Object:
