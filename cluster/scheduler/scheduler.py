@@ -78,7 +78,7 @@ class Scheduler:
             self._informers.informer(PERSISTENTVOLUMES),
             self._informers.informer(STORAGECLASSES),
         )
-        self._storage = storage
+        self.storage = storage
         handle = Handle(client, self.cache, rng, self._listed, storage, self._run_of)
         self.profiles: dict[str, Profile] = {
             p.scheduler_name: build_profile(p, handle) for p in config.profiles
@@ -135,9 +135,9 @@ class Scheduler:
     def _subscribe(self) -> None:
         events, informers = self.events, self._informers
         for kind, informer in (
-            ("PersistentVolumeClaim", self._storage.claims),
-            ("PersistentVolume", self._storage.volumes),
-            ("StorageClass", self._storage.classes),
+            ("PersistentVolumeClaim", self.storage.claims),
+            ("PersistentVolume", self.storage.volumes),
+            ("StorageClass", self.storage.classes),
         ):
             informer.add_handler_batch(partial(events.handle_storage, kind))
         self._namespaces.add_handler_batch(events.handle_namespaces)

@@ -108,7 +108,7 @@ class Bench:
         """Schedule all that is ready and let what was sent be answered."""
         while self.scheduler.queue.has_ready:
             self.scheduler.schedule_run()
-        for _ in range(6):
+        for _ in range(12):
             await asyncio.sleep(0)
 
     async def schedule(self, *pods: Object) -> dict[str, str]:
