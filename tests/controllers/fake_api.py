@@ -46,7 +46,7 @@ _MERGE_KEYS = {"ownerReferences": "uid", "conditions": "type"}
 
 
 class FakeApi:
-    """The transport. `store` maps GVR to key to object; `calls` counts (method, plural, subresource)."""
+    """The transport. `calls` counts (method, plural, subresource); `refuse` answers with errors."""
 
     host = "fake"
 
