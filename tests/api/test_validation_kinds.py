@@ -8,6 +8,7 @@ import pytest
 
 from tests.api.manifests import complaints, container, deployment, manifest, service, workload
 
+ADMISSION = "admissionregistration.k8s.io"
 RBAC = "rbac.authorization.k8s.io/v1"
 
 
@@ -268,6 +269,32 @@ def test_a_good_object_is_accepted(made: dict[str, Any]) -> None:
             "value: Forbidden: maximum allowed value of a user defined priority is 1000000000",
         ),
         (manifest("storage.k8s.io/v1", "StorageClass"), "provisioner: Required value"),
+        (
+            manifest("storage.k8s.io/v1", "CSIDriver", {"fsGroupPolicy": "X"}),
+            'spec.fsGroupPolicy: Unsupported value: "X": supported values: "File", "None", '
+            '"ReadWriteOnceWithFSType"',
+        ),
+        (
+            manifest("storage.k8s.io/v1", "VolumeAttachment", {"attacher": "a.b", "nodeName": "n"}),
+            "spec.source: Required value: must specify exactly one of inlineVolumeSpec and "
+            "persistentVolumeName",
+        ),
+        (
+            manifest("flowcontrol.apiserver.k8s.io/v1", "FlowSchema", {}),
+            "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
+        ),
+        (
+            manifest(f"{ADMISSION}/v1", "ValidatingAdmissionPolicy", {"validations": [{}]}),
+            "spec.validations[0].expression: Required value: expression is not specified",
+        ),
+        (
+            manifest(
+                "apiextensions.k8s.io/v1",
+                "CustomResourceDefinition",
+                {"group": "example.com", "names": {"plural": "foos", "kind": "Foo"}},
+            ),
+            'metadata.name: Invalid value: "x": must be spec.names.plural+"."+spec.group',
+        ),
         (
             manifest("v1", "Node", {"taints": [{"key": "a", "effect": "x"}]}),
             'metadata.taints[0].effect: Unsupported value: "x": supported values: "NoSchedule", '

@@ -309,3 +309,11 @@ def test_the_order_of_prepare_and_validate_is_idempotent() -> None:
     resource = resource_of(again)
     strategy.prepare_update(resource, again, old)
     assert again == new
+
+
+def test_the_messages_of_an_update_come_in_kubernetes_order() -> None:
+    first, second = after(
+        deployment(), lambda d: d["spec"]["selector"]["matchLabels"].update(app="y")
+    )
+    assert first.startswith("spec.template.metadata.labels")
+    assert second.startswith("spec.selector")

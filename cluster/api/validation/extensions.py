@@ -170,3 +170,52 @@ def signing_request(obj: Object, errors: Errors) -> None:
     if seconds is not None and seconds < 600:
         detail = "may not specify a duration less than 600 seconds (10 minutes)"
         errors.append(invalid("spec.expirationSeconds", seconds, detail))
+
+
+def admission_policy(obj: Object, errors: Errors) -> None:
+    spec = obj.get("spec") or {}
+    _failure_policy(spec, errors)
+    if not spec.get("validations") and not spec.get("auditAnnotations"):
+        detail = "validations or auditAnnotations must be specified"
+        errors.append(required("spec.validations", detail))
+    for i, check in enumerate(spec.get("validations") or ()):
+        if not (check.get("expression") or "").strip():
+            detail = "expression is not specified"
+            errors.append(required(f"spec.validations[{i}].expression", detail))
+    constraints = spec.get("matchConstraints")
+    if constraints is None:
+        errors.append(required("spec.matchConstraints"))
+    elif not constraints.get("resourceRules"):
+        errors.append(required("spec.matchConstraints.resourceRules"))
+
+
+def _failure_policy(spec: Object, errors: Errors) -> None:
+    policy = spec.get("failurePolicy")
+    if policy is None:
+        errors.append(required("spec.failurePolicy"))
+    elif policy not in ("Fail", "Ignore"):
+        errors.append(fields.unsupported("spec.failurePolicy", policy, ("Fail", "Ignore")))
+
+
+_ACTIONS = ("Audit", "Deny", "Warn")
+
+
+def admission_policy_binding(obj: Object, errors: Errors) -> None:
+    spec = obj.get("spec") or {}
+    if not spec.get("policyName"):
+        errors.append(required("spec.policyName"))
+    actions = spec.get("validationActions") or []
+    if not actions:
+        errors.append(
+            required("spec.validationActions", "at least one validation action is required")
+        )
+    for i, action in enumerate(actions):
+        path = f"spec.validationActions[{i}]"
+        if action not in _ACTIONS:
+            errors.append(fields.unsupported(path, action, _ACTIONS))
+        elif action in actions[:i]:
+            errors.append(duplicate(path, action))
+    if "Deny" in actions and "Warn" in actions:
+        detail = "must not contain both Deny and Warn (repeating the same validation failure "
+        detail += "information in the API response and headers serves no purpose)"
+        errors.append(invalid("spec.validationActions", actions, detail))

@@ -9,7 +9,9 @@ from cluster.api.meta import Object
 from cluster.api.validation import (
     access,
     configuration,
+    drivers,
     extensions,
+    flowcontrol,
     jobs,
     networking,
     pod_updates,
@@ -26,6 +28,7 @@ Check = Callable[[Object, Errors], None]
 Transition = Callable[[Object, Object, Errors], None]
 
 _ADMISSION = "admissionregistration.k8s.io"
+_FLOWCONTROL = "flowcontrol.apiserver.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -80,6 +83,14 @@ BODY: dict[GroupKind, Check] = {
     ("networking.k8s.io", "IngressClass"): networking.ingress_class,
     ("networking.k8s.io", "NetworkPolicy"): networking.network_policy,
     ("storage.k8s.io", "StorageClass"): storage.storage_class,
+    ("storage.k8s.io", "CSIDriver"): drivers.csi_driver,
+    ("storage.k8s.io", "CSINode"): drivers.csi_node,
+    ("storage.k8s.io", "VolumeAttachment"): drivers.volume_attachment,
+    ("storage.k8s.io", "VolumeAttributesClass"): drivers.attributes_class,
+    (_FLOWCONTROL, "FlowSchema"): flowcontrol.flow_schema,
+    (_FLOWCONTROL, "PriorityLevelConfiguration"): flowcontrol.priority_level,
+    (_ADMISSION, "ValidatingAdmissionPolicy"): extensions.admission_policy,
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): extensions.admission_policy_binding,
     (_RBAC, "Role"): access.role,
     (_RBAC, "ClusterRole"): access.cluster_role,
     (_RBAC, "RoleBinding"): access.role_binding,
@@ -118,6 +129,10 @@ UPDATE: dict[GroupKind, Transition] = {
     ("discovery.k8s.io", "EndpointSlice"): services.endpoint_slice_update,
     ("networking.k8s.io", "IngressClass"): networking.ingress_class_update,
     ("storage.k8s.io", "StorageClass"): storage.storage_class_update,
+    ("storage.k8s.io", "CSIDriver"): drivers.csi_driver_update,
+    ("storage.k8s.io", "CSINode"): drivers.csi_node_update,
+    ("storage.k8s.io", "VolumeAttachment"): drivers.volume_attachment_update,
+    ("storage.k8s.io", "VolumeAttributesClass"): drivers.attributes_class_update,
     (_RBAC, "RoleBinding"): access.binding_update,
     (_RBAC, "ClusterRoleBinding"): access.binding_update,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): (

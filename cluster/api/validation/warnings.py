@@ -20,6 +20,9 @@ _DEPRECATED_NODE_LABELS = {
         'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead'
     ),
 }
+_APP_ARMOR = "container.apparmor.security.beta.kubernetes.io/"
+_SECCOMP = "seccomp.security.alpha.kubernetes.io/pod"
+_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 _TEMPLATES = frozenset({"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job"})
 _CRITICAL = "scheduler.alpha.kubernetes.io/critical-pod"
 
@@ -37,7 +40,24 @@ def warnings(resource: Kinded, obj: Object) -> list[str]:
         return ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"]
     if resource.group == "" and resource.kind == "Service":
         return _service(obj)
+    if resource.group == "" and resource.kind in ("PersistentVolume", "PersistentVolumeClaim"):
+        return _volume(obj)
     return []
+
+
+def _volume(obj: Object) -> list[str]:
+    found = []
+    if _BETA_CLASS in (obj["metadata"].get("annotations") or ()):
+        found.append(
+            f"metadata.annotations[{_BETA_CLASS}]: deprecated since v1.8; use "
+            '"storageClassName" attribute instead'
+        )
+    if (obj.get("spec") or {}).get("persistentVolumeReclaimPolicy") == "Recycle":
+        found.append(
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. "
+            "Instead, the recommended approach is to use dynamic provisioning."
+        )
+    return found
 
 
 def _pod(pod: Object) -> list[str]:
@@ -63,6 +83,17 @@ def _pod_spec(spec: Object, metadata: Object, prefix: str) -> list[str]:
             f"{prefix}metadata.annotations[{_CRITICAL}]: non-functional in v1.16+; use the "
             '"priorityClassName" field instead'
         )
+    for key in metadata.get("annotations") or ():
+        at = f"{prefix}metadata.annotations[{key}]"
+        if key.startswith(_APP_ARMOR):
+            detail = 'deprecated since v1.30; use the "appArmorProfile" field instead'
+            found.append(f"{at}: {detail}")
+        elif key == _SECCOMP:
+            detail = 'non-functional in v1.27+; use the "seccompProfile" field instead'
+            found.append(f"{at}: {detail}")
+    for i, secret in enumerate(spec.get("imagePullSecrets") or ()):
+        if not secret.get("name"):
+            found.append(f'{prefix}spec.imagePullSecrets[{i}].name: invalid empty name ""')
     for i, volume in enumerate(spec.get("volumes") or ()):
         if volume.get("gitRepo") is not None:
             found.append(
@@ -84,6 +115,14 @@ def _pod_spec(spec: Object, metadata: Object, prefix: str) -> list[str]:
 
 def _container(container: Object, path: str) -> list[str]:
     found: list[str] = []
+    for kind in ("limits", "requests"):
+        for name in ("memory", "ephemeral-storage"):
+            value = ((container.get("resources") or {}).get(kind) or {}).get(name)
+            if isinstance(value, str) and value.endswith("m"):
+                at = f"{path}.resources.{kind}[{name}]"
+                found.append(
+                    f'{at}: fractional byte value "{value}" is invalid, must be an integer'
+                )
     seen: set[str] = set()
     for i, variable in enumerate(container.get("env") or ()):
         name = variable.get("name")
