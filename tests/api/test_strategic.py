@@ -139,19 +139,24 @@ def test_the_arguments_stay_as_they_are() -> None:
     assert patch == {"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}
 
 
-_CONTAINERS = st.lists(
+def _name(item: Any) -> str:
+    return str(item["name"])
+
+
+_ENTRY: dict[str, st.SearchStrategy[str]] = {"name": st.sampled_from("XY"), "value": st.just("v")}
+_CONTAINERS: st.SearchStrategy[list[Any]] = st.lists(
     st.fixed_dictionaries(
         {"name": st.sampled_from("abcd")},
         optional={
             "image": st.sampled_from(["1", "2"]),
             "args": st.lists(st.sampled_from(["x", "y"]), min_size=1, max_size=2),
             "env": st.lists(
-                st.fixed_dictionaries({"name": st.sampled_from("XY"), "value": st.just("v")}),
-                unique_by=lambda e: e["name"], max_size=2,
+                st.fixed_dictionaries(_ENTRY),
+                unique_by=_name, max_size=2,
             ),
         },
     ),
-    unique_by=lambda c: c["name"], max_size=4,
+    unique_by=_name, max_size=4,
 )  # fmt: skip
 
 

@@ -217,9 +217,10 @@ def test_kinds_without_columns_print_when_they_were_created(plural: str) -> None
 
 
 def test_nodes() -> None:
+    labels = {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "d"}
     node: Object = {
         "apiVersion": "v1", "kind": "Node",
-        "metadata": {"labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "d"}},
+        "metadata": {"labels": labels},
         "spec": {"unschedulable": True},
         "status": {
             "conditions": [{"type": "Ready", "status": "True"}],
