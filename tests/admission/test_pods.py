@@ -18,6 +18,7 @@ from cluster.api.meta import (
     SERVICEACCOUNTS,
     Object,
 )
+from cluster.apiserver.admission.ingress import INGRESSCLASSES, INGRESSES
 from cluster.apiserver.admission.storage import IS_DEFAULT, STORAGECLASSES
 from tests.admission.conftest import World, pod
 from tests.apiserver_auth.fakes import named
@@ -187,6 +188,18 @@ def test_claims_are_protected_and_get_the_newest_default_class(world: World) -> 
         PERSISTENTVOLUMECLAIMS, named("b", "default", spec={"storageClassName": ""})
     )
     assert mine["spec"]["storageClassName"] == ""
+
+
+def test_an_ingress_gets_the_default_class(world: World) -> None:
+    default = named("nginx")
+    default["metadata"]["annotations"] = {"ingressclass.kubernetes.io/is-default-class": "true"}
+    world.registry.put(INGRESSCLASSES, default)
+    assert world.create(INGRESSES, named("a", "default", spec={}))["spec"] == {
+        "ingressClassName": "nginx"
+    }
+    old_style = named("b", "default", spec={})
+    old_style["metadata"]["annotations"] = {"kubernetes.io/ingress.class": "traefik"}
+    assert world.create(INGRESSES, old_style)["spec"] == {}
 
 
 def test_a_plugin_can_be_left_out_but_must_exist(world: World) -> None:

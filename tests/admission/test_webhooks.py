@@ -229,7 +229,8 @@ def test_a_dead_webhook_fails_the_request_or_is_passed_over(bench: Bench) -> Non
             await bench.admit(pod())
         assert caught.value.message.startswith(
             'Internal error occurred: failed calling webhook "x.example.com": failed to call'
-            ' webhook: Post "https://127.0.0.1:1/x?timeout=10s": dial tcp 127.0.0.1:1: '
+            ' webhook: Post "https://127.0.0.1:1/x?timeout=10s": dial tcp 127.0.0.1:1:'
+            " connect: connection refused"
         )
         bench.validating("v", bench.hook("/x", clientConfig=dead, failurePolicy="Ignore"))
         await bench.admit(pod())

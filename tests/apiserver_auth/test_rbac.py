@@ -21,6 +21,7 @@ from cluster.apiserver.attributes import UserInfo
 from cluster.apiserver.authz import Authorization
 from cluster.apiserver.authz.rules import covers, describe_missing
 from cluster.apiserver.bootstrap import BootstrapConfig, ensure
+from cluster.apiserver.bootstrap.aggregation import ClusterRoleAggregation
 from cluster.apiserver.bootstrap.policy import cluster_binding, cluster_role, role_binding, rule
 from tests.apiserver_auth.fakes import FakeClock, FakeRegistry, asks, user, visits
 
@@ -172,6 +173,20 @@ def test_aggregated_roles_grow_with_what_they_select(
     assert authorization.authorize(asking).allowed
     registry.remove(CLUSTERROLES, "", "w")
     assert not authorization.authorize(asking).allowed
+
+
+def test_aggregated_rules_are_written_into_the_role(registry: FakeRegistry) -> None:
+    aggregation = ClusterRoleAggregation(registry)
+    assert aggregation.plan() == {}
+    labels = {"rbac.authorization.k8s.io/aggregate-to-view": "true"}
+    widgets = rule("get", "example.com", "widgets")
+    registry.put(CLUSTERROLES, cluster_role("w", [widgets], labels))
+    asyncio.run(aggregation.reconcile())
+    for name in ("view", "edit", "admin"):
+        role = registry.get(CLUSTERROLES, "", name)
+        assert role is not None and widgets in role["rules"]
+    registry.remove(CLUSTERROLES, "", "w")
+    assert set(aggregation.plan()) == {"view", "edit", "admin"}
 
 
 def test_admin_includes_edit_includes_view(registry: FakeRegistry) -> None:

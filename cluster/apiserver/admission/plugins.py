@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from cluster.api.meta import Clock
 from cluster.apiserver.admission.chain import AdmissionChain, AsyncAdmissionPlugin
 from cluster.apiserver.admission.escalation import RbacEscalation
+from cluster.apiserver.admission.ingress import DefaultIngressClass
 from cluster.apiserver.admission.limitranger import LimitRanger
 from cluster.apiserver.admission.namespacelifecycle import NamespaceLifecycle
 from cluster.apiserver.admission.noderestriction import NodeRestriction
@@ -45,6 +46,7 @@ PLUGIN_ORDER = (
     "StorageObjectInUseProtection",
     "PersistentVolumeClaimResize",
     "RuntimeClass",
+    "DefaultIngressClass",
     "RBACEscalation",
     "NotEmulated",
     "ResourceQuota",
@@ -80,6 +82,7 @@ def build_chain(
         "StorageObjectInUseProtection": StorageObjectInUseProtection,
         "PersistentVolumeClaimResize": lambda: PersistentVolumeClaimResize(registry),
         "RuntimeClass": lambda: RuntimeClass(registry),
+        "DefaultIngressClass": lambda: DefaultIngressClass(registry),
         "RBACEscalation": lambda: RbacEscalation(authorization),
         "NotEmulated": NotEmulatedYet,
         "ResourceQuota": lambda: ResourceQuota(registry, clock),

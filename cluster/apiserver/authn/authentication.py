@@ -99,7 +99,7 @@ class Authentication:
             return TokenReviewResult(False, error=f"[invalid bearer token, {error}]")
         granted = wanted
         if self._accounts is not None and token.count(".") == 2 and not token.startswith("node."):
-            granted = tuple(a for a in wanted if a in self._accounts.audiences_of(token))
+            granted = tuple(a for a in wanted if a in self._accounts.audiences_of(token, wanted))
         elif not set(wanted) & set(self._api_audiences) and wanted:
             return TokenReviewResult(False, error="[invalid bearer token, token audience mismatch]")
         return TokenReviewResult(True, user, granted)

@@ -63,13 +63,10 @@ class ServiceAccountAuthenticator:
         self._check(known.claims)
         return known.user
 
-    def audiences_of(self, token: str) -> tuple[str, ...]:
-        """The audiences of a token that `user` has accepted."""
-        for key in ((token, ()), *(k for k in self._known if k[0] == token)):
-            known = self._known.get(key)
-            if known is not None:
-                return known.claims.audiences
-        return ()
+    def audiences_of(self, token: str, audiences: Sequence[str] = ()) -> tuple[str, ...]:
+        """The audiences of a token that `user` has just accepted for `audiences`."""
+        known = self._known.get((token, tuple(audiences)))
+        return known.claims.audiences if known is not None else ()
 
     def _check(self, claims: TokenClaims) -> None:
         account = self._registry.get(SERVICEACCOUNTS, claims.namespace, claims.name)

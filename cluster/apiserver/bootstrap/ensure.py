@@ -29,6 +29,7 @@ from cluster.apiserver.attributes import Registry
 from cluster.apiserver.authz.aggregation import aggregated_rules
 from cluster.apiserver.authz.rules import covers
 from cluster.apiserver.bootstrap import controllers, policy
+from cluster.apiserver.bootstrap.aggregation import ClusterRoleAggregation
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -49,7 +50,8 @@ class BootstrapConfig:
 
 
 async def ensure(registry: Registry, config: BootstrapConfig, clock: Clock) -> None:
-    """Idempotent: what is there and right is left alone. One commit a group of objects."""
+    """Idempotent: what is there and right is left alone. One commit a group of objects. From then
+    on, aggregated ClusterRoles are kept current."""
     await _together([_create(registry, NAMESPACES, namespace(n)) for n in SYSTEM_NAMESPACES])
     roles = [*policy.cluster_roles(), *controllers.controller_roles(), controllers.manager_role()]
     for role in roles:
@@ -77,6 +79,7 @@ async def ensure(registry: Registry, config: BootstrapConfig, clock: Clock) -> N
             *(_create(registry, gvr, o) for gvr, o in config.extra),
         ]
     )
+    ClusterRoleAggregation(registry)
 
 
 def namespace(name: str) -> Object:

@@ -261,10 +261,8 @@ class ResourceQuota(Plugin):
             namespace = self._namespaces.get(obj["metadata"].get("namespace", ""))
             if namespace is None or (old is None and self._expected(namespace, gvr, obj)):
                 return
-            if old is not None and new is not None:
-                now = self._clock.now()
-                if usage_of(gvr, old, now) == usage_of(gvr, new, now):
-                    return
+            if old is not None and new is not None and self._same(gvr, old, new):
+                return
             for ledger in namespace.ledgers.values():
                 if (gvr.group, gvr.plural) in ledger.types:
                     ledger.used = None
@@ -272,9 +270,20 @@ class ResourceQuota(Plugin):
 
         self._registry.subscribe(gvr, handle)
 
+    def _same(self, gvr: GVR, old: Object, new: Object) -> bool:
+        """Does the object use what it used before? Most updates are of a pod's status."""
+        if old.get("spec") == new.get("spec") and _phase(old) == _phase(new):
+            return True
+        now = self._clock.now()
+        return usage_of(gvr, old, now) == usage_of(gvr, new, now)
+
     def _expected(self, namespace: _Namespace, gvr: GVR, obj: Object) -> bool:
         """A new object that was charged when it was admitted."""
         return namespace.pending.pop((gvr.plural, obj["metadata"]["name"]), None) is not None
+
+
+def _phase(obj: Object) -> object:
+    return (obj.get("status") or {}).get("phase"), obj["metadata"].get("deletionTimestamp")
 
 
 def _count(total: Usage, ledger: _Ledger, gvr: GVR, obj: Object, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -85,8 +86,11 @@ class WebhookClient:
             why = "context deadline exceeded"
         except aiohttp.ClientConnectorCertificateError as error:
             why = f"tls: failed to verify certificate: x509: {error.certificate_error}"
+        except aiohttp.ClientConnectorDNSError as error:
+            why = f"dial tcp: lookup {error.host}: no such host"
         except aiohttp.ClientConnectorError as error:
-            why = f"dial tcp {error.host}:{error.port}: {error.strerror or error}"
+            said = os.strerror(error.errno).lower() if error.errno else str(error)
+            why = f"dial tcp {error.host}:{error.port}: connect: {said}"
         except (aiohttp.ClientError, ssl.SSLError, OSError, asyncio.IncompleteReadError) as error:
             why = str(error) or type(error).__name__
         raise CallFailed(f"Post {quoted(shown)}: {why}")
