@@ -29,6 +29,7 @@ MAX_BYTES = 2 * 1024 * 1024
 SLOW_SECONDS = 0.25
 """A batch in flight for longer than this no longer holds up the next one."""
 MAX_IN_FLIGHT = 4
+BACKGROUND_SHARE = 10
 
 _ANSWERS: Mapping[AnswerWanted, int] = {"object": 2, "meta": 1, "none": 0}
 
@@ -66,6 +67,7 @@ class Batcher:
         self._retry = retry or RetryPolicy()
         self._metrics = metrics
         self._pending: deque[_Item] = deque()
+        self._idle: deque[_Item] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._pump_wanted = False
         self._supported = True
@@ -73,7 +75,7 @@ class Batcher:
     @property
     def pending(self) -> int:
         """Requests that wait for the batch in flight."""
-        return len(self._pending)
+        return len(self._pending) + len(self._idle)
 
     def submit(
         self,
@@ -84,8 +86,10 @@ class Batcher:
         token: str,
         content_type: str,
         answer: AnswerWanted,
+        background: bool = False,
     ) -> asyncio.Future[Object]:
-        """Queue one request. Cancelling the future does not take a request back that has left."""
+        """Queue one request; `background` ones fill what is left of a batch. Cancelling the future
+        does not take back a request that has left."""
         loop = asyncio.get_running_loop()
         item: dict[str, object] = {"m": method, "p": path, "a": _ANSWERS[answer]}
         encoded = None
@@ -97,17 +101,17 @@ class Batcher:
         if content_type != JSON:
             item["c"] = content_type
         future: asyncio.Future[Object] = loop.create_future()
-        self._pending.append(
-            _Item(method, path, orjson.dumps(item), encoded, token, content_type, future)
-        )
+        queue = self._idle if background else self._pending
+        queue.append(_Item(method, path, orjson.dumps(item), encoded, token, content_type, future))
         self._want_pump(loop)
         return future
 
     async def close(self) -> None:
         """Fail what waits, wait for what is in flight."""
         closed = Unreachable("the client is closed", refused=True)
-        while self._pending:
-            _fail(self._pending.popleft(), closed)
+        for queue in (self._pending, self._idle):
+            while queue:
+                _fail(queue.popleft(), closed)
         await asyncio.gather(*self._flights, return_exceptions=True)
 
     def _want_pump(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -117,11 +121,8 @@ class Batcher:
 
     def _pump(self) -> None:
         self._pump_wanted = False
-        if not self._pending:
-            return
-        full = len(self._pending) >= MAX_ITEMS
-        limit = 2 if full else 1
-        if not self._flights or len(self._flights) < limit:
+        waiting = self.pending
+        if waiting and len(self._flights) < (2 if waiting >= MAX_ITEMS else 1):
             self._depart()
 
     def _depart(self) -> None:
@@ -140,21 +141,24 @@ class Batcher:
         task.add_done_callback(landed)
 
     def _overtake(self) -> None:
-        if self._pending and len(self._flights) < MAX_IN_FLIGHT:
+        if self.pending and len(self._flights) < MAX_IN_FLIGHT:
             self._depart()
 
     def _take(self) -> list[_Item]:
+        """The next batch: what waits for an answer first, a tenth left for what does not."""
         items: list[_Item] = []
         size = 0
-        while self._pending and len(items) < MAX_ITEMS:
-            item = self._pending[0]
-            if item.future.cancelled():
-                self._pending.popleft()
-                continue
-            if items and size + len(item.data) > MAX_BYTES:
-                break
-            size += len(item.data) + 1
-            items.append(self._pending.popleft())
+        kept = min(len(self._idle), BACKGROUND_SHARE)
+        for queue, limit in ((self._pending, MAX_ITEMS - kept), (self._idle, MAX_ITEMS)):
+            while queue and len(items) < limit:
+                item = queue[0]
+                if item.future.cancelled():
+                    queue.popleft()
+                    continue
+                if items and size + len(item.data) > MAX_BYTES:
+                    return items
+                size += len(item.data) + 1
+                items.append(queue.popleft())
         return items
 
     async def _fly(self, items: Sequence[_Item]) -> None:

@@ -2,7 +2,7 @@
 
 Plays k8s.io/client-go/tools/record: the same correlation (aggregation of more than 10 similar
 events in 10 minutes, spam filter of 25 with one more every 5 minutes an object, repeats as a
-count) and the same names and fields. Limits: 1,000 pending, then an event is dropped and counted;
+count) and the same names and fields. Limits: 5,000 pending, then an event is dropped and counted;
 4,096 correlation entries, the oldest forgotten.
 """
 
@@ -22,7 +22,7 @@ from cluster.metrics.client import ClientMetrics
 log = logging.getLogger(__name__)
 V = TypeVar("V")
 
-MAX_PENDING = 1000
+MAX_PENDING = 5000
 MAX_ENTRIES = 4096
 SIMILAR_LIMIT = 10
 SIMILAR_SECONDS = 600.0
@@ -139,7 +139,7 @@ class EventRecorder:
     ) -> None:
         """`new_style`: as events.k8s.io's recorder writes them (kube-scheduler): eventTime, action
         and reportingInstance instead of source and counts."""
-        self._client = client
+        self._client = client.in_background()
         self._component = component
         self._host = host
         self._clock = clock

@@ -18,6 +18,7 @@ from contextlib import aclosing
 from cluster.api.errors import Expired, Gone, StatusError
 from cluster.api.meta import GVR, Clock, Object, object_key
 from cluster.client.rest import Client, WatchEvent
+from cluster.client.transport import Unreachable
 from cluster.metrics.client import ClientMetrics
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,6 @@ class Informer:
         self._resource_version = ""
         self._synced = asyncio.Event()
         self._cycle: asyncio.Task[None] | None = None
-        self._relist = False
 
     # Reading
 
@@ -135,7 +135,6 @@ class Informer:
             return
         self._field_selector = field_selector
         self._resource_version = ""
-        self._relist = True
         if self._cycle is not None:
             self._cycle.cancel()
 
@@ -198,23 +197,24 @@ class Informer:
         while True:
             before = self._resource_version
             self._cycle = asyncio.ensure_future(self.run_once())
+            failed = False
             try:
                 await self._cycle
-                failed = False
             except asyncio.CancelledError:
-                if not self._relist:
-                    self._cycle.cancel()
-                    raise
-                failed = False
+                me = asyncio.current_task()
+                if me is None or me.cancelling():
+                    raise  # we are cancelled, not only the cycle
             except (Expired, Gone):
                 self._resource_version = ""
-                failed = False
-            except StatusError as error:
+            except Unreachable as error:
                 log.info("informer %s: %s", self.gvr.plural, error)
+                failed = True
+            except StatusError as error:
+                log.warning("informer %s: %s", self.gvr.plural, error)
+                self._resource_version = ""
                 failed = True
             finally:
                 self._cycle = None
-            self._relist = False
             if not failed or self._resource_version != before:
                 delay = low
             if failed or not self._resource_version:

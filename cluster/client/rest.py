@@ -65,6 +65,7 @@ class Submitter(Protocol):
         token: str,
         content_type: str,
         answer: AnswerWanted,
+        background: bool = False,
     ) -> asyncio.Future[Object]: ...
 
 
@@ -80,7 +81,9 @@ class Client:
         batcher: Submitter | None = None,
         metrics: ClientMetrics | None = None,
         retry: RetryPolicy | None = None,
+        background: bool = False,
     ) -> None:
+        self._background = background
         self.transport = transport
         self.token = token
         self.user_agent = user_agent
@@ -93,6 +96,14 @@ class Client:
         return Client(
             self.transport, token=token, user_agent=self.user_agent, batcher=self.batcher,
             metrics=self._metrics, retry=self._retry,
+        )  # fmt: skip
+
+    def in_background(self) -> Client:
+        """The same identity for what may wait (events): such requests fill what is left of a
+        batch."""
+        return Client(
+            self.transport, token=self.token, user_agent=self.user_agent, batcher=self.batcher,
+            metrics=self._metrics, retry=self._retry, background=True,
         )  # fmt: skip
 
     def without_batches(self) -> Client:
@@ -321,8 +332,9 @@ class Client:
         """Any request about one object, as a future of its answer ({} where none was wanted)."""
         if self.batcher is not None:
             return self.batcher.submit(
-                method, path, body, token=self.token, content_type=content_type, answer=answer
-            )
+                method, path, body, token=self.token, content_type=content_type, answer=answer,
+                background=self._background,
+            )  # fmt: skip
         return asyncio.ensure_future(self._single(method, path, body, content_type))
 
     async def close(self) -> None:

@@ -19,6 +19,8 @@ from yarl import URL
 
 from cluster.api.errors import ServiceUnavailable, StatusError, from_status
 
+SILENCE_SECONDS = 150.0
+"""A stream without a byte (a bookmark comes each minute) for this long is dead: `Unreachable`."""
 REQUEST_SECONDS = 60.0
 """A request that is not a stream ends after this long with `Unreachable`."""
 
@@ -96,7 +98,7 @@ class HttpTransport:
     async def stream(
         self, method: str, path: str, headers: Mapping[str, str]
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
         try:
             async with self._open().request(
                 method, self._url(path), headers=headers, timeout=timeout, read_bufsize=2**20

@@ -289,7 +289,7 @@ class Scheduler:
         priority = waiting[0].pod.priority
         ours = {q.key for q in waiting}
         found = []
-        for queued in self.queue.waiting():
+        for queued in self.queue.nominated():
             name = (queued.pod.obj.get("status") or {}).get("nominatedNodeName")
             if name and queued.pod.priority >= priority and queued.key not in ours:
                 row = self.cache.nodes.row_of(name)

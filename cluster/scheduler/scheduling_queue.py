@@ -71,6 +71,7 @@ class SchedulingQueue:
         self._active: list[tuple[tuple[float, ...], int, QueuedPod]] = []
         self._backoff: list[tuple[float, int, QueuedPod]] = []
         self._groups: dict[tuple[bytes, frozenset[str]], dict[str, QueuedPod]] = {}
+        self._nominated: dict[str, QueuedPod] = {}
         self._sizes = {"active": 0, "backoff": 0, "unschedulable": 0, "gated": 0}
         self._ticket = 0
 
@@ -86,6 +87,10 @@ class SchedulingQueue:
 
     def waiting(self) -> Iterable[QueuedPod]:
         return self._pods.values()
+
+    def nominated(self) -> Iterable[QueuedPod]:
+        """Those for whom room was made on a node."""
+        return self._nominated.values()
 
     def refused(self) -> Iterable[QueuedPod]:
         """The unschedulable ones."""
@@ -124,6 +129,7 @@ class SchedulingQueue:
 
     def delete(self, key: str) -> None:
         queued = self._pods.pop(key, None)
+        self._nominated.pop(key, None)
         if queued is not None:
             self._leave(queued)
 
@@ -137,6 +143,7 @@ class SchedulingQueue:
         queued.place = ""
         queued.attempts += 1
         self._pods.pop(queued.key, None)
+        self._nominated.pop(queued.key, None)
         return queued
 
     def pop_run(self, limit: int, now: float) -> list[QueuedPod]:
@@ -303,6 +310,10 @@ class SchedulingQueue:
         queued.place = place
         queued.ticket = self._ticket
         self._sizes[place] += 1
+        if (queued.pod.obj.get("status") or {}).get("nominatedNodeName"):
+            self._nominated[queued.key] = queued
+        else:
+            self._nominated.pop(queued.key, None)
         if label:
             self._incoming(place, label, 1)
 
