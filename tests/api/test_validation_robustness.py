@@ -1,4 +1,4 @@
-"""No object that the schemas let through may crash the strategies: bad ones are refused, not a 500."""
+"""No object that the schemas let through may crash the strategies: a bad one is refused."""
 
 from __future__ import annotations
 

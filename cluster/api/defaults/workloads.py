@@ -56,7 +56,7 @@ def stateful_set(obj: Object) -> None:
     typed = bool((spec.get("updateStrategy") or {}).get("type"))
     strategy = _strategy(spec, "updateStrategy")
     if not typed or strategy.get("rollingUpdate") is not None:
-        _rolling(strategy, partition=0)
+        _rolling(strategy, partition=0, maxUnavailable=1)
     retention = spec.get("persistentVolumeClaimRetentionPolicy")
     if retention is None:
         retention = spec["persistentVolumeClaimRetentionPolicy"] = {}

@@ -223,9 +223,8 @@ def _value_from(source: Object, value: str | None, path: str, errors: Errors) ->
             _key_selector(source[key], at, errors)
     if not given:
         detail = (
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, "
-            "`secretKeyRef` or "
-            "`fileKeyRef`"
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or "
+            "`secretKeyRef`"
         )
         errors.append(invalid(path, "", detail))
     elif value:
