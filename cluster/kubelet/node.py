@@ -15,6 +15,7 @@ from cluster.kubelet.admission import Allocations, Refusal
 from cluster.kubelet.backoff import Backoff
 from cluster.kubelet.config import KubeletConfig, NodeSpec
 from cluster.kubelet.environment import service_environment
+from cluster.kubelet.flow import FlowReporter
 from cluster.kubelet.nodestatus import allocatable_amounts
 from cluster.kubelet.statusmanager import StatusManager
 from cluster.kubelet.volumes import SourceCache, VolumeManager
@@ -37,6 +38,7 @@ class PoolContext:
     sources: SourceCache
     volumes: VolumeManager
     statuses: StatusManager
+    flow: FlowReporter
     services: Informer | None = None
     server_port: int = 0
     by_container: dict[str, PodWorker] = field(default_factory=dict)

@@ -7,13 +7,25 @@ pkg/kubelet/status/generate.go. Pure: PodState and the clock in, v1.PodStatus ou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
-from cluster.api.meta import Object, rfc3339
+from cluster.api.meta import Object
+from cluster.api.meta import rfc3339 as format_time
 from cluster.kubelet.podstate import ContainerView, PodState, wants_restart
 from cluster.kubelet.qos import qos_class
 from cluster.runtime.model import Container
 
 _OWN = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
+
+@lru_cache(maxsize=256)
+def _stamp(second: int) -> str:
+    return format_time(second)
+
+
+def rfc3339(seconds: float) -> str:
+    """As meta.rfc3339; a pod's status has seven times, most of them of the same second."""
+    return _stamp(int(seconds))
 
 
 def pod_status(state: PodState, host_ip: str, minor: int, now: float) -> Object:

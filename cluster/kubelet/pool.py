@@ -57,10 +57,9 @@ class KubeletPool:
         self._joining: list[NodeAgent] = []
         self._joins: set[asyncio.Future[None]] = set()
         self.context = PoolContext(
-            config, runtime, clock, metrics, sources,
-            VolumeManager(config, sources, clock), StatusManager(clock, metrics), self._services,
+            config, runtime, clock, metrics, sources, VolumeManager(config, sources, clock),
+            StatusManager(clock, metrics), FlowReporter(shared_client, clock), self._services,
         )  # fmt: skip
-        self.flow = FlowReporter(shared_client, clock)
         self._heartbeat = Heartbeat(self.context, self._agents.values, self._network_ready)
         self.server = KubeletServer(self)
 
@@ -94,7 +93,7 @@ class KubeletPool:
             for worker in agent.workers.values():
                 worker.close()
         self.context.statuses.close()
-        self.flow.close()
+        self.context.flow.close()
         await self.context.sources.close()
         await self.server.stop()
 

@@ -42,7 +42,7 @@ class PodWorker:
     """Call `handle_*` from the event loop; everything else happens by itself."""
 
     __slots__ = (
-        "_deadline", "_dirty", "_mount_tries", "_slow", "_task", "_timers", "_waiting", "admitted",
+        "_deadline", "_dirty", "_mount_tries", "_slow", "_task", "_timers", "_waiting", "admitted", "announced",
         "deleted", "finished", "marks", "node", "probers", "seen_at", "state", "terminating",
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ class PodWorker:
         self.probers: dict[str, list[Prober]] = {}
         self.marks: dict[str, tuple[float, float]] = {}
         self.admitted = False
+        self.announced = bool((pod.get("status") or {}).get("containerStatuses"))
         self.terminating = False
         self.finished = False
         self.deleted = False
@@ -308,6 +309,9 @@ class PodWorker:
         status = self.current_status()
         self._cancel_slow()
         self.node.context.statuses.publish(self.node.client, self.state.pod, status)
+        if not self.announced and status["phase"] == "Running":
+            self.announced = True
+            self._announce()
 
     def current_status(self) -> Object:
         context = self.node.context
@@ -323,6 +327,28 @@ class PodWorker:
             timer.cancel()
         self._timers.clear()
         self._cancel_slow()
+
+    def _announce(self) -> None:
+        """The pod runs for the first time: count how long it took, and tell the flow log."""
+        state, context = self.state, self.node.context
+        now = context.clock.now()
+        created = parse_rfc3339(state.pod["metadata"]["creationTimestamp"])
+        pulling = sum(end - start for key, (start, end) in self.marks.items() if key == "pull")
+        context.metrics.pod_start_seconds.observe(max(0.0, now - self.seen_at))
+        context.metrics.pod_start_sli_seconds.observe(max(0.0, now - created - pulling))
+        first = min(
+            (v.current.created_at for v in state.main_views() if v.current is not None),
+            default=now,
+        )
+        marks = {
+            "kubelet": (self.seen_at, self.marks.get("cni", (now, now))[0]),
+            **{k: v for k, v in self.marks.items() if not k.startswith("pull:")},
+            "containers": (first, now),
+        }
+        detail: Object = {"node": self.node.name}
+        if state.sandbox is not None:
+            detail["ip"] = state.sandbox.ip
+        context.flow.report(state.namespace, state.name, marks, detail)
 
     def _tell_crash_loop(self, view: ContainerView) -> None:
         state = self.state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from cluster.api.errors import StatusError
@@ -13,6 +13,7 @@ from cluster.client import Client
 from cluster.kubelet import hosts
 from cluster.kubelet.config import KubeletConfig
 from cluster.kubelet.volumes.plan import (
+    Lookup,
     MissingKey,
     SourceRef,
     check_keys,
@@ -38,6 +39,8 @@ class VolumeManager:
         self._config = config
         self._sources = sources
         self._clock = clock
+        state = config.state_dir
+        self._pods_root = f"{state}/pods" if state is not None else ""
         self._written: dict[str, float] = {}
         self._tokens: dict[tuple[str, str], tuple[str, float]] = {}
 
@@ -70,21 +73,25 @@ class VolumeManager:
 
     def mounts(self, pod: Object, container: Object) -> list[Mount]:
         """Where each volume of a container lies on the host, files written or not."""
-        root = self._root(pod)
-        if root is None:
+        # Strings, not Paths: this runs for every container that starts.
+        root = self._root_text(pod)
+        if not root:
             return []
-        volumes = {v["name"]: v for v in pod["spec"].get("volumes") or ()}
         mounts = [
-            Mount("/etc/hosts", str(root / "etc-hosts")),
-            Mount("/etc/resolv.conf", str(root / "resolv.conf")),
+            Mount("/etc/hosts", f"{root}/etc-hosts"),
+            Mount("/etc/resolv.conf", f"{root}/resolv.conf"),
         ]
-        for mount in container.get("volumeMounts") or ():
+        mounted = container.get("volumeMounts")
+        if not mounted:
+            return mounts
+        volumes = {v["name"]: v for v in pod["spec"].get("volumes") or ()}
+        for mount in mounted:
             volume = volumes.get(mount["name"])
             if volume is None:
                 continue
-            host, fixed = self._host_path(root, volume)
-            sub = mount.get("subPath")
-            path = str(Path(host) / sub) if sub else host
+            path, fixed = _host_path(root, volume)
+            if sub := mount.get("subPath"):
+                path = f"{path}/{sub}"
             mounts.append(Mount(mount["mountPath"], path, fixed or bool(mount.get("readOnly"))))
         return mounts
 
@@ -104,7 +111,7 @@ class VolumeManager:
         lookup = self._lookup(pod["metadata"]["namespace"])
         for volume in pod["spec"].get("volumes") or ():
             kind = volume_type(volume)
-            path = Path(self._host_path(root, volume)[0])
+            path = Path(_host_path(str(root), volume)[0])
             if kind == "hostPath":
                 continue
             if kind in ("configMap", "secret", "downwardAPI", "projected"):
@@ -140,14 +147,10 @@ class VolumeManager:
         state = self._config.state_dir
         return state / "pods" / pod["metadata"]["uid"] if state is not None else None
 
-    def _host_path(self, root: Path, volume: Object) -> tuple[str, bool]:
-        if (host := volume.get("hostPath")) is not None:
-            # Unlike Kubernetes: the host is shared by many emulated nodes, so it is read-only.
-            return str(host["path"]), True
-        fixed = volume_type(volume) in ("configMap", "secret", "downwardAPI", "projected")
-        return str(root / "volumes" / plugin_name(volume) / volume["name"]), fixed
+    def _root_text(self, pod: Object) -> str:
+        return f"{self._pods_root}/{pod['metadata']['uid']}" if self._pods_root else ""
 
-    def _lookup(self, namespace: str):  # type: ignore[no-untyped-def]
+    def _lookup(self, namespace: str) -> Lookup:
         return lambda kind, name: self._sources.peek(kind, namespace, name)
 
     async def _one_source(self, client: Client, namespace: str, ref: SourceRef) -> None:
@@ -203,12 +206,21 @@ def _set_up_failed(volume: str, text: str) -> str:
     return f'MountVolume.SetUp failed for volume "{volume}" : {text}'
 
 
-def _make_sub_paths(mounts: object) -> None:
-    for listed in mounts:  # type: ignore[attr-defined]
+def _host_path(root: str, volume: Object) -> tuple[str, bool]:
+    """Where a volume lies, and whether nobody may write to it."""
+    if (host := volume.get("hostPath")) is not None:
+        # Unlike Kubernetes: the host is shared by many emulated nodes, so it is read-only.
+        return str(host["path"]), True
+    fixed = volume_type(volume) in ("configMap", "secret", "downwardAPI", "projected")
+    return f"{root}/volumes/{plugin_name(volume)}/{volume['name']}", fixed
+
+
+def _make_sub_paths(mounts: Iterable[list[Mount]]) -> None:
+    for listed in mounts:
         for mount in listed:
             path = Path(mount.host_path)
             if not mount.read_only and not path.exists() and "kubernetes.io~empty-dir" in str(path):
                 path.mkdir(parents=True, exist_ok=True)
 
 
-__all__: Sequence[str] = ["MountFailed", "VolumeManager"]
+__all__ = ["MountFailed", "VolumeManager"]
