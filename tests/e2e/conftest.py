@@ -56,10 +56,11 @@ class Cluster:
             assert time.monotonic() < deadline, f"{line}: {found!r} instead of {wanted!r}"
             time.sleep(0.1)
 
-    def run_ready(self, pod: str, image: str, *more: str) -> None:
+    def run_ready(self, pod: str, image: str, *more: str, namespace: str = "") -> None:
         """`kubectl run`, and until the pod is Ready."""
-        self.kubectl("run", pod, f"--image={image}", *more)
-        self.out(f"wait --for=condition=Ready pod/{pod} --timeout=30s")
+        where = ["-n", namespace] if namespace else []
+        self.kubectl("run", pod, f"--image={image}", *where, *more)
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=30s", *where)
 
     @property
     def environment(self) -> dict[str, str]:

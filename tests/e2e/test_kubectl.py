@@ -81,6 +81,7 @@ def test_create_apply_and_server_side_apply(k: Cluster) -> None:
     more = DEPLOYMENT.replace("replicas: 2", "replicas: 3")
     assert "configured" in k.kubectl("apply", "-f", "-", stdin=more).stdout
     assert "unchanged" in k.kubectl("apply", "-f", "-", stdin=more).stdout
+    k.out("rollout status deployment/web --timeout=30s")
     applied = k.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=more)
     assert "serverside-applied" in applied.stdout
     managers = {
