@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from cluster.api.meta import GVR, Clock, NewUid
-from cluster.client import Client, EventRecorder, InformerFactory, WorkQueue
+from cluster.client import Client, EventRecorder, FlowReporter, InformerFactory, WorkQueue
 from cluster.controllers.podindex import PodIndex
 from cluster.metrics.controllers import ControllerMetrics
 
@@ -65,6 +65,7 @@ class ControllerContext:
     new_uid: NewUid
     metrics: ControllerMetrics
     pods: PodIndex
+    flow: FlowReporter
     _recorders: dict[str, EventRecorder] = field(default_factory=dict)
 
     def recorder(self, component: str) -> EventRecorder:

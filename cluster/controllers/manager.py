@@ -2,9 +2,9 @@
 stop.
 
 Plays cmd/kube-controller-manager. The table below is the whole composition; a controller that is
-not in it does not run. Room is kept for: resource quota (its admission plugin counts), persistent
-volume binding, attach/detach, horizontal pod autoscaling, certificate signing, endpoint slice
-mirroring, token cleaning.
+not in it does not run. Room is kept for: persistent volume binding, attach/detach, horizontal pod
+autoscaling, certificate signing, token cleaning. Quotas are counted by their admission plugin,
+aggregated ClusterRoles by the API server.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from random import Random
 from typing import Protocol
 
 from cluster.api.meta import PODS, Clock, NewUid
-from cluster.client import Client, InformerFactory
+from cluster.client import Client, FlowReporter, InformerFactory
 from cluster.controllers.context import ControllerConfig, ControllerContext
 from cluster.controllers.daemonset import DaemonSetController
 from cluster.controllers.deployment import DeploymentController
 from cluster.controllers.disruption import DisruptionController
-from cluster.controllers.endpointslice import EndpointsController, EndpointSliceController
+from cluster.controllers.endpointslice import (
+    EndpointsController,
+    EndpointSliceController,
+    EndpointSliceMirroringController,
+)
 from cluster.controllers.endpointslice.feed import ServiceFeed
 from cluster.controllers.garbagecollector import GarbageCollector
 from cluster.controllers.job import (
@@ -39,6 +43,10 @@ from cluster.controllers.podindex import PodIndex
 from cluster.controllers.replicaset import REPLICASET, REPLICATIONCONTROLLER, ReplicaSetController
 from cluster.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
 from cluster.controllers.statefulset import StatefulSetController
+from cluster.controllers.storageprotection import (
+    ClaimProtectionController,
+    VolumeProtectionController,
+)
 from cluster.metrics.controllers import ControllerMetrics
 
 log = logging.getLogger("kubestage.controllers")
@@ -67,8 +75,9 @@ class ControllerManager:
         self.informers = InformerFactory(client, clock=clock, rng=rng)
         pods = PodIndex()
         self.informers.informer(PODS).add_handler_batch(pods.handle_batch)
+        flow = FlowReporter(client, clock)
         self.context = ControllerContext(
-            client, self.informers, config, clock, rng, new_uid, metrics, pods
+            client, self.informers, config, clock, rng, new_uid, metrics, pods, flow
         )
         self.controllers = make_controllers(self.context)
 
@@ -86,6 +95,7 @@ class ControllerManager:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.context.flow.close()
             await self.informers.stop()
 
     async def wait_synced(self) -> None:
@@ -117,6 +127,9 @@ def make_controllers(context: ControllerContext) -> dict[str, Controller]:
         "disruption-controller": DisruptionController(context),
         "endpointslice-controller": EndpointSliceController(context, feed),
         "endpoints-controller": EndpointsController(context, feed),
+        "endpointslice-mirroring-controller": EndpointSliceMirroringController(context),
+        "persistentvolumeclaim-protection-controller": ClaimProtectionController(context),
+        "persistentvolume-protection-controller": VolumeProtectionController(context),
         "namespace-controller": NamespaceController(context),
         "serviceaccount-controller": ServiceAccountController(context),
         "root-ca-certificate-publisher-controller": RootCaPublisher(context),

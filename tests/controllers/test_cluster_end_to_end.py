@@ -10,6 +10,7 @@ from cluster.api.meta import (
     LEASES,
     NAMESPACES,
     NODES,
+    PERSISTENTVOLUMECLAIMS,
     PODS,
     SERVICEACCOUNTS,
     Object,
@@ -291,5 +292,24 @@ def test_an_object_whose_owner_never_existed_is_collected_and_one_with_a_live_ow
                 )
             )
             assert "default/kept" in api.store[CONFIGMAPS]
+
+    run(scenario)
+
+
+def test_a_deleted_claim_goes_when_the_last_pod_that_uses_it_has_ended(running) -> None:
+    async def scenario() -> None:
+        async with running() as cluster:
+            api = cluster.api
+            finalizers = ["kubernetes.io/pvc-protection"]
+            claim = {"name": "data", "namespace": "default", "finalizers": finalizers}
+            api.put(PERSISTENTVOLUMECLAIMS, {"metadata": claim, "spec": {}})
+            volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+            api.put(PODS, pod("user", "n1", volumes=[volume]))
+            await cluster.settle(0.05)
+            api._delete(PERSISTENTVOLUMECLAIMS, "default/data", {})
+            await cluster.settle(0.05)
+            assert api.objects(PERSISTENTVOLUMECLAIMS)
+            api.change(PODS, "default/user", status={"phase": "Succeeded"})
+            await cluster.until(lambda: not api.objects(PERSISTENTVOLUMECLAIMS))
 
     run(scenario)

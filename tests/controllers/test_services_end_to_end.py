@@ -220,3 +220,31 @@ def test_more_than_1000_addresses_are_cut_off_in_endpoints_and_said_so(running) 
             }
 
     run(scenario)
+
+
+def test_hand_made_endpoints_of_a_service_without_selector_are_mirrored(running) -> None:
+    async def scenario() -> None:
+        async with running() as cluster:
+            api = cluster.api
+            plain = service("db")
+            del plain["spec"]["selector"]
+            api.put(SERVICES, plain)
+            subset = {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 5432}]}
+            made = {"metadata": {"name": "db", "namespace": "default"}, "subsets": [subset]}
+            api.put(ENDPOINTS, made)
+            await cluster.until(lambda: slices(api))
+            (piece,) = slices(api)
+            labels = piece["metadata"]["labels"]
+            manager = "endpointslicemirroring-controller.k8s.io"
+            assert labels["endpointslice.kubernetes.io/managed-by"] == manager
+            assert piece["endpoints"] == [
+                {"addresses": ["192.0.2.1"], "conditions": {"ready": True}}
+            ]
+            assert piece["ports"] == [{"name": "", "port": 5432}]
+            subset = {"addresses": [{"ip": "192.0.2.2"}], "ports": [{"port": 5432}]}
+            api.change(ENDPOINTS, "default/db", subsets=[subset])
+            await cluster.until(lambda: endpoints_of(api)[0]["addresses"] == ["192.0.2.2"])
+            api._delete(SERVICES, "default/db", {})
+            await cluster.until(lambda: not slices(api))
+
+    run(scenario)

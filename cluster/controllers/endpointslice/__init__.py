@@ -7,5 +7,6 @@ which pods a Service selects, `controller` and `endpoints` are the shells.
 
 from cluster.controllers.endpointslice.controller import EndpointSliceController
 from cluster.controllers.endpointslice.endpoints import EndpointsController
+from cluster.controllers.endpointslice.mirroring import EndpointSliceMirroringController
 
-__all__ = ["EndpointSliceController", "EndpointsController"]
+__all__ = ["EndpointSliceController", "EndpointSliceMirroringController", "EndpointsController"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cluster.api.errors import AlreadyExists, Conflict, NotFound, StatusError
-from cluster.api.meta import ENDPOINTSLICES, NODES, PODS, SERVICES, Object, rfc3339_micro
+from cluster.api.meta import ENDPOINTSLICES, NODES, PODS, SERVICES, Object, rfc3339_micro, split_key
 from cluster.client import run_workers
 from cluster.controllers.context import ControllerContext
 from cluster.controllers.endpointslice.endpoint import Endpoint, changed_at, make_endpoint
@@ -27,6 +27,7 @@ from cluster.controllers.ownership import has_cause
 WORKERS = 5
 PAUSE_PER_ENDPOINT = 0.0001
 RETRY_SECONDS = 0.05
+FLOWS_A_SYNC = 20
 
 
 @dataclass(slots=True)
@@ -69,6 +70,8 @@ class EndpointSliceController:
         state = self._states.get(key)
         if state is None:
             state = self._states[key] = _State()
+        if state.dirty.clean:
+            state.dirty.since = self._context.clock.now()
         if pods is None:
             state.dirty.everything = True
         else:
@@ -150,7 +153,7 @@ class EndpointSliceController:
         labels = slice_labels(service)
         relabel = labels != state.labels
         state.labels = labels
-        trigger = self._trigger_time(state, dirty.pods)
+        trigger, fresh = self._trigger_time(state, dirty.pods)
         writes: list[asyncio.Future[Object]] = []
         pieces: list[tuple[Slice, Object]] = []
         for family, each in state.sets.items():
@@ -183,6 +186,10 @@ class EndpointSliceController:
                 if count:
                     self._context.metrics.endpoint_slice_changes.labels(operation).inc(count)
         await self._settle(pieces, writes)
+        for pod_key in fresh[:FLOWS_A_SYNC]:
+            namespace, name = split_key(pod_key)
+            times = {"endpoints": (dirty.since, self._context.clock.now())}
+            self._context.flow.report(namespace, name, times, {"service": key})
         return bool(writes)
 
     async def _settle(
@@ -223,9 +230,11 @@ class EndpointSliceController:
             else:
                 yield pod_key, make_endpoint(service, pod, self._feed.zone_of(facts.node), family)
 
-    def _trigger_time(self, state: _State, pods: Iterable[str]) -> str:
-        """The earliest cause of this change that was not told before ('' if there is none)."""
+    def _trigger_time(self, state: _State, pods: Iterable[str]) -> tuple[str, list[str]]:
+        """The earliest cause of this change that was not told before ('' if there is none), and
+        the pods that brought one."""
         earliest = 0.0
+        fresh: list[str] = []
         for key in pods:
             pod = self._pods.get(key)
             if pod is None:
@@ -235,7 +244,8 @@ class EndpointSliceController:
             if endpoint_at > state.changed_at.get(key, 0.0):
                 state.changed_at[key] = endpoint_at
                 earliest = min(earliest or endpoint_at, endpoint_at)
-        return rfc3339_micro(earliest) if earliest else ""
+                fresh.append(key)
+        return rfc3339_micro(earliest) if earliest else "", fresh
 
 
 def _service_index(obj: Object) -> list[str]:

@@ -23,9 +23,14 @@ class Dirty:
 
     everything: bool = True
     pods: set[str] = field(default_factory=set)
+    since: float = 0.0  # wall time of the first change
+
+    @property
+    def clean(self) -> bool:
+        return not (self.everything or self.pods)
 
     def take(self) -> Dirty:
-        taken = Dirty(self.everything, self.pods)
+        taken = Dirty(self.everything, self.pods, self.since)
         self.everything, self.pods = False, set()
         return taken
 

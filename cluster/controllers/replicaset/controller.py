@@ -226,11 +226,13 @@ class ReplicaSetController:
         """Create `count` pods in growing batches; why it stopped early."""
         namespace, name = split_key(key)
         reference = controller_ref(replica_set, self._flavour.kind)
+        detail = {"owner": f"{self._flavour.kind.kind}/{name}"}
         pod = pod_from_template(
             replica_set["spec"]["template"], reference, generate_name=f"{name}-"
         )
         self._expectations.expect_creations(key, count)
         created = 0
+        begun = self._context.clock.now()
         # Unlike Kubernetes: after a burst that went through whole, do not start at one.
         first = FAST_START if key in self._trusted else 1
         for size in slow_start(count, first):
@@ -241,6 +243,7 @@ class ReplicaSetController:
                 ),
                 return_exceptions=True,
             )
+            made = self._context.clock.now()
             failure: BaseException | None = None
             for answer in answers:
                 if isinstance(answer, BaseException):
@@ -250,6 +253,9 @@ class ReplicaSetController:
                 pod_name = answer["metadata"]["name"]
                 self._recorder.event(
                     replica_set, "Normal", "SuccessfulCreate", f"Created pod: {pod_name}"
+                )
+                self._context.flow.report(
+                    namespace, pod_name, {"controller": (begun, made)}, detail
                 )
             if failure is not None:
                 return self._creation_failed(key, replica_set, count - created, failure)
