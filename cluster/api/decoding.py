@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cluster.api.gotypes import absent_zeros
 from cluster.api.quantity import canonical
 
 UNKNOWN = 1
@@ -48,19 +49,22 @@ def compile_definition(name: str, definitions: Definitions, made: dict[str, Deco
         made[name] = special
         return special
     made[name] = lambda value: made[name](value)  # until the real one is there: recursive types
-    made[name] = _compile(definitions[name], definitions, made)
+    made[name] = _compile(definitions[name], definitions, made, absent_zeros(name))
     return made[name]
 
 
 def _compile(
-    schema: Mapping[str, Any], definitions: Definitions, made: dict[str, Decoder]
+    schema: Mapping[str, Any],
+    definitions: Definitions,
+    made: dict[str, Decoder],
+    zeros: frozenset[str] = frozenset(),
 ) -> Decoder:
     ref = schema.get("$ref")
     if ref:
         return compile_definition(ref[len(_PREFIX) :], definitions, made)
     properties = schema.get("properties")
     if properties is not None:
-        return _struct(schema, properties, definitions, made)
+        return _struct(schema, zeros, definitions, made)
     kind = json_type(schema)
     if kind == "array":
         return _list(_field(schema["items"], definitions, made), schema)
@@ -96,17 +100,21 @@ def _field(
 
 def _struct(
     schema: Mapping[str, Any],
-    properties: Mapping[str, Any],
+    zeros: frozenset[str],
     definitions: Definitions,
     made: dict[str, Decoder],
 ) -> Decoder:
     required = frozenset(schema.get("required") or ())
+    zeros -= required
     fields: dict[str, Any] = {}
-    for name, child in properties.items():
+    for name, child in schema["properties"].items():
         decoder = _field(child, definitions, made)
-        if name in required and not isinstance(decoder, type):
-            decoder = _kept(decoder)
-        fields[name] = decoder
+        if isinstance(decoder, type):
+            fields[name] = decoder
+        elif name in required:
+            fields[name] = _kept(decoder)
+        else:
+            fields[name] = _without_zero(decoder) if name in zeros else decoder
     look_up = fields.get
 
     def decode(value: Any) -> Outcome:
@@ -117,6 +125,8 @@ def _struct(
         for key, child in value.items():
             decoder = look_up(key)
             if decoder is type(child):
+                if not child and key in zeros:
+                    dropped = [key] if dropped is None else [*dropped, key]
                 continue
             if decoder is None:
                 flags = UNKNOWN
@@ -148,6 +158,15 @@ def _kept(decoder: Decoder) -> Decoder:
     def decode(value: Any) -> Outcome:
         outcome = decoder(value)
         return 0 if outcome == DROP else outcome
+
+    return decode
+
+
+def _without_zero(decoder: Decoder) -> Decoder:
+    """An optional number that is no pointer: its zero is left out."""
+
+    def decode(value: Any) -> Outcome:
+        return decoder(value) or (0 if value else DROP)
 
     return decode
 

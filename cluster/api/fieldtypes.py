@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.api.decoding import json_type
 from cluster.api.fieldsets import FieldSet, is_member, key_element, value_element
+from cluster.api.gotypes import embedded_structs
 from cluster.api.schema import Schemas
 
 LEAF, STRUCT, MAP, LIST_MAP, LIST_SET = range(5)
@@ -19,16 +20,6 @@ LEAF, STRUCT, MAP, LIST_MAP, LIST_SET = range(5)
 _PREFIX = "#/$defs/"
 _MISSING: Any = object()
 _KEY_DEFAULTS = {"protocol": "TCP"}
-
-_VALUES = frozenset({
-    "DeploymentSpec.strategy", "StatefulSetSpec.updateStrategy", "DaemonSetSpec.updateStrategy",
-    "Container.resources", "EphemeralContainer.resources", "PersistentVolumeClaimSpec.resources",
-    "ContainerStatus.state", "ContainerStatus.lastState", "NodeStatus.daemonEndpoints",
-    "NodeStatus.nodeInfo", "NodeDaemonEndpoints.kubeletEndpoint", "ServiceStatus.loadBalancer",
-    "IngressStatus.loadBalancer", "Event.source", "NetworkPolicySpec.podSelector",
-    "CronJobSpec.jobTemplate",
-})  # fmt: skip
-"""Go struct fields that are values, not pointers: they exist, empty, before anyone sets them."""
 
 
 class Node:
@@ -68,10 +59,12 @@ class Types:
         node = self._made.get(name)
         if node is None:
             node = self._made[name] = Node(LEAF)
-            self._fill(node, self._definitions[name], name.rpartition(".")[2])
+            self._fill(node, self._definitions[name], embedded_structs(name))
         return node
 
-    def _fill(self, node: Node, schema: Mapping[str, Any], short: str = "") -> None:
+    def _fill(
+        self, node: Node, schema: Mapping[str, Any], embedded: frozenset[str] = frozenset()
+    ) -> None:
         if schema.get("x-kubernetes-map-type") == "atomic":
             return
         properties = schema.get("properties")
@@ -80,13 +73,13 @@ class Types:
             node.kind = STRUCT
             required = schema.get("required") or ()
             for name, child in properties.items():
-                made = self._field(child, short, name)
-                if name in required and made.kind != LEAF:
+                made = self._field(child)
+                if (name in required or name in embedded) and made.kind != LEAF:
                     made = _embedded(made)
                 node.fields[name] = made
         elif kind == "object" and isinstance(schema.get("additionalProperties"), dict):
             node.kind = MAP
-            node.child = self._field(schema["additionalProperties"], "", "")
+            node.child = self._field(schema["additionalProperties"])
         elif kind == "array":
             self._fill_list(node, schema)
 
@@ -95,11 +88,11 @@ class Types:
         if relation == "map":
             node.kind = LIST_MAP
             node.keys = tuple(sorted(schema.get("x-kubernetes-list-map-keys") or ()))
-            node.child = self._field(schema["items"], "", "")
+            node.child = self._field(schema["items"])
         elif relation == "set":
             node.kind = LIST_SET
 
-    def _field(self, schema: Mapping[str, Any], struct: str, name: str) -> Node:
+    def _field(self, schema: Mapping[str, Any]) -> Node:
         ref = schema.get("$ref")
         if schema.get("x-kubernetes-map-type") == "atomic":
             return _ANY
@@ -107,11 +100,7 @@ class Types:
             node = Node(LEAF)
             self._fill(node, schema)
             return node
-        node = self._definition(ref[len(_PREFIX) :])
-        whole = name in ("metadata", "spec", "status") and bool(struct)
-        if whole or f"{struct}.{name}" in _VALUES:
-            return _embedded(node)
-        return node
+        return self._definition(ref[len(_PREFIX) :])
 
 
 _ANY = Node(LEAF)

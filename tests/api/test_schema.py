@@ -52,6 +52,37 @@ def test_nulls_empty_lists_and_empty_maps_are_dropped_and_empty_structs_stay() -
     assert obj["spec"]["volumes"] == [{"name": "v", "emptyDir": {}}]
 
 
+def test_zeros_of_go_values_are_dropped_and_zeros_behind_pointers_stay() -> None:
+    obj = pod(hostNetwork=False, nodeName="", terminationGracePeriodSeconds=0, priority=0)
+    obj["spec"]["containers"][0].update(tty=False, env=[{"name": "A", "value": ""}])
+    obj["spec"]["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 0}]
+    schemas().decode(POD, obj, "Strict")
+    assert set(obj["spec"]) == {"containers", "terminationGracePeriodSeconds", "priority"}
+    assert obj["spec"]["containers"][0] == {
+        "name": "c", "image": "nginx", "env": [{"name": "A"}], "ports": [{"containerPort": 80}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "kept"),
+    [
+        ("io.k8s.api.core.v1.PersistentVolumeClaimSpec", {"storageClassName": ""}, True),
+        ("io.k8s.api.core.v1.PersistentVolumeClaimSpec", {"volumeName": ""}, False),
+        ("io.k8s.api.discovery.v1.EndpointPort", {"name": ""}, True),
+        ("io.k8s.api.apps.v1.DeploymentSpec", {"paused": False}, False),
+        ("io.k8s.api.apps.v1.DeploymentSpec", {"replicas": 0}, True),
+        ("io.k8s.api.apps.v1.DeploymentStatus", {"readyReplicas": 0}, False),
+        ("io.k8s.api.apps.v1.ReplicaSetStatus", {"replicas": 0}, True),
+        ("io.k8s.api.batch.v1.CronJobSpec", {"suspend": False}, True),
+        ("io.k8s.api.core.v1.NodeSpec", {"unschedulable": False}, False),
+    ],
+)
+def test_zeros_one_by_one(name: str, path: Object, kept: bool) -> None:
+    obj = dict(path)
+    schemas().decode(name, obj)
+    assert (obj == path) is kept
+
+
 def test_quantities_and_times_come_out_canonical() -> None:
     obj = pod()
     obj["spec"]["containers"][0]["resources"] = {"limits": {"cpu": 0.5, "memory": "1024Mi"}}
