@@ -155,9 +155,10 @@ def read_termination_message(worker: PodWorker, view: ContainerView, container: 
     """The message that the container left, or the end of its log if it may stand for one."""
     runtime = worker.node.context.runtime
     path = view.spec.get("terminationMessagePath") or "/dev/termination-log"
-    root = runtime.root_dir(container.id)
-    if root is not None and (file := root / path.lstrip("/")).is_file():
-        container.message = file.read_text(errors="replace")[:4096]
+    if runtime.root_dir(container.id) is not None:
+        file, _ = runtime.files_of(container).find(path, "/")
+        if file.is_file():
+            container.message = file.read_bytes()[:4096].decode(errors="replace")
     if container.message or container.exit_code == 0:
         return
     if view.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":

@@ -81,15 +81,15 @@ class FileView:
                 best is None or len(prefix) > len(best.container_path)
             ):
                 best = mount
-        if best is None:
-            return self.root / inside[1:], True
-        rest = inside[len(best.container_path.rstrip("/")) :].lstrip("/")
-        base = Path(best.host_path)
+        base, rest, writable = self.root, inside[1:], True
+        if best is not None:
+            base, writable = Path(best.host_path), not best.read_only
+            rest = inside[len(best.container_path.rstrip("/")) :].lstrip("/")
         found = base / rest if rest else base
-        # A link that a container made must not lead out of its volume.
+        # A link that a container made must not lead out: we may be root, it is not.
         if rest and not found.resolve().is_relative_to(base.resolve()):
-            return self.root / "escaped", False
-        return found, not best.read_only
+            return base / "\x7f", False
+        return found, writable
 
 
 @dataclass(slots=True)

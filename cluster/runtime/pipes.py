@@ -24,8 +24,20 @@ async def collect(process: ExecProcess) -> ExecResult:
         process.kill()
         for reader in readers:
             reader.cancel()
+        reap(process)
         raise
     return ExecResult(code, out, err)
+
+
+def reap(process: ExecProcess) -> None:
+    """Wait for a killed command in the background, so that no zombie stays."""
+    task = asyncio.ensure_future(process.wait())
+    _reaping.add(task)
+    task.add_done_callback(_reaping.discard)
+
+
+_reaping: set[asyncio.Future[int]] = set()
+"""The loop itself holds tasks weakly."""
 
 
 async def _drain(fd: int) -> bytes:

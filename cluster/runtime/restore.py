@@ -61,21 +61,15 @@ def live_records(sandboxes: Iterable[Sandbox], containers: Iterable[Container]) 
     return records
 
 
-def restore(runtime: RuntimeService, records: Iterable[Record]) -> None:
+async def restore(runtime: RuntimeService, records: Iterable[Record]) -> None:
     """Rebuild the state, then serve again what ran. A sandbox whose network is gone is no longer ready: its containers
     count as lost (code 255, as containerd reports a lost task)."""
     sandboxes, containers = _replay(records)
     held = runtime.network.attachments()
     for sandbox in sandboxes.values():
         network = held.get(sandbox.id)
-        if network is None and sandbox.ready and isinstance(runtime.network, EmulatedPodNetwork):
-            config = sandbox.config
-            request = NetworkRequest(
-                sandbox.id, config.namespace, config.name, config.uid, config.node_name, config.pod_cidr,
-                config.node_ip, config.host_network,
-            )  # fmt: skip
-            runtime.network.restore(request, sandbox.ip)
-            network = runtime.network.attachments()[sandbox.id]
+        if network is None and sandbox.ready:
+            network = await _reattach(runtime, sandbox)
         sandbox.ready = sandbox.ready and network is not None
         if network is not None:
             sandbox.network = network
@@ -92,6 +86,27 @@ def restore(runtime: RuntimeService, records: Iterable[Record]) -> None:
             else:
                 container.state, container.exit_code, container.reason = "exited", 255, "Unknown"
                 container.finished_at = runtime.clock.now()
+
+
+async def _reattach(runtime: RuntimeService, sandbox: Sandbox) -> NetworkResult | None:
+    """The two networks that no kernel remembers: the host's own, and the emulated one."""
+    config, network = sandbox.config, runtime.network
+    request = NetworkRequest(
+        sandbox.id,
+        config.namespace,
+        config.name,
+        config.uid,
+        config.node_name,
+        config.pod_cidr,
+        config.node_ip,
+        config.host_network,
+    )
+    if config.host_network:
+        return await network.add(request)
+    if isinstance(network, EmulatedPodNetwork):
+        network.restore(request, sandbox.ip)
+        return network.attachments()[sandbox.id]
+    return None
 
 
 def remove_files(path: Path | None) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.runtime.answers import HttpAnswer, HttpRequest, Identity
-from cluster.runtime.commands import FileView, Interpreter, Process, sleep_seconds
+from cluster.runtime.commands import Interpreter, Process, sleep_seconds
 from cluster.runtime.model import Container, ExecResult, RuntimeFailure, Sandbox
 from cluster.runtime.network import NetworkError
 from cluster.runtime.pipes import collect
@@ -175,11 +174,10 @@ class Running:
         self._ended(code)
 
     def _new_process(self, env: dict[str, str]) -> Process:
-        root = self._runtime.root_dir(self._container.id) or Path("/nonexistent/kubestage")
+        files = self._runtime.files_of(self._container)
         env.setdefault("HOSTNAME", self.hostname)
         env.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         env.setdefault("HOME", "/root")
-        files = FileView(root, self._container.config.mounts)
         return Process(
             self, files, env, self._runtime.clock, self._container.config.working_dir or "/"
         )

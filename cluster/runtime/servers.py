@@ -133,6 +133,10 @@ class PortServer:
         except OSError:
             sock.close()
 
+    async def join(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        """Let an endpoint answer on a connection that is there already."""
+        await self._connect(asyncio.get_running_loop(), sock, endpoint)
+
     def track(self, endpoint: Endpoint, transport: asyncio.BaseTransport) -> None:
         self._connections.setdefault(id(endpoint), set()).add(transport)
 

@@ -89,7 +89,7 @@ class RuntimeService:
     async def start(self) -> None:
         """Find again what ran before; call before any other verb."""
         if self.journal is not None:
-            restore.restore(self, self.journal.replay())
+            await restore.restore(self, self.journal.replay())
             self.journal.compact()
 
     async def stop(self) -> None:
@@ -283,6 +283,12 @@ class RuntimeService:
         """The container's private writable directory."""
         state = self.config.state_dir
         return state / "containers" / container_id if state is not None else None
+
+    def files_of(self, container: Container) -> commands.FileView:
+        """The container's paths on the host, where a sandboxed command sees the same files."""
+        root = self.root_dir(container.id)
+        inside = root / "rootfs" if root is not None else Path("/nonexistent/kubestage")
+        return commands.FileView(inside, container.config.mounts)
 
     def needs_files(self, config: ContainerConfig) -> bool:
         """Whether its volumes must be on disk before it starts (a command may read them)."""

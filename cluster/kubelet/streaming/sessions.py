@@ -11,9 +11,11 @@ import orjson
 from cluster.api.errors import BadRequest
 from cluster.httpserver import Request, Response
 from cluster.kubelet.containers import full_environment
-from cluster.kubelet.environment import ConfigError
+from cluster.kubelet.environment import ConfigError, references
 from cluster.kubelet.podstate import ContainerView
+from cluster.kubelet.streaming import portforward
 from cluster.kubelet.streaming.channels import ERROR, RESIZE, STDERR, STDIN, STDOUT, Channels
+from cluster.kubelet.streaming.spdychannels import open_spdy
 from cluster.kubelet.streaming.websocket import WebSocket, WebSocketChannels, is_websocket
 from cluster.kubelet.volumes import MountFailed
 from cluster.runtime.logs import show
@@ -79,9 +81,7 @@ async def serve_attach(worker: PodWorker, view: ContainerView, request: Request)
 
 async def serve_port_forward(worker: PodWorker, request: Request) -> Response | None:
     """/portForward over SPDY/3.1, bare or tunnelled through a WebSocket."""
-    from cluster.kubelet.streaming.portforward import serve
-
-    return await serve(worker, request)
+    return await portforward.serve(worker, request)
 
 
 async def run_session(channels: Channels, process: ExecProcess, tty: bool) -> None:
@@ -125,7 +125,7 @@ def exit_status(code: int) -> bytes:
 async def _start(worker: PodWorker, view: ContainerView, argv: list[str], tty: bool) -> ExecProcess:
     context, state = worker.node.context, worker.state
     assert view.current is not None and state.sandbox is not None
-    for kind, name in _references(view):
+    for kind, name in references(view.spec):
         await context.sources.get(worker.node.client, kind, state.namespace, name)
     env = full_environment(worker, view)
     if tty:
@@ -134,17 +134,9 @@ async def _start(worker: PodWorker, view: ContainerView, argv: list[str], tty: b
     return await context.runtime.exec(view.current.id, argv, tty=tty, env=env)
 
 
-def _references(view: ContainerView) -> list[tuple[str, str]]:
-    from cluster.kubelet.environment import references
-
-    return references(view.spec)
-
-
 async def _open(request: Request) -> Channels:
     if is_websocket(request):
         return WebSocketChannels(WebSocket.accept(request, WebSocketChannels.PROTOCOLS))
-    from cluster.kubelet.streaming.spdychannels import open_spdy
-
     return await open_spdy(request)
 
 

@@ -92,11 +92,20 @@ class WebSocket:
         """One binary message. Raises ConnectionResetError."""
         if self._stream.closed or self._framing.state is not State.OPEN:
             raise ConnectionResetError("the client is gone")
-        self._framing.send_binary(message)
-        self._flush()
+        self.send_nowait(message)
         await self._stream.drain()
 
-    async def close(self) -> None:
+    def send_nowait(self, message: bytes) -> None:
+        """One binary message; dropped when the client is gone."""
+        if not self._stream.closed and self._framing.state is State.OPEN:
+            self._framing.send_binary(message)
+            self._flush()
+
+    async def drain(self) -> None:
+        """Wait for a slow client. Raises ConnectionResetError."""
+        await self._stream.drain()
+
+    def close_nowait(self) -> None:
         if self._framing.state is State.OPEN:
             self._framing.send_close(1000)
             self._flush()
@@ -132,4 +141,4 @@ class WebSocketChannels:
         await self._socket.send(bytes((channel,)) + data)
 
     async def finish(self) -> None:
-        await self._socket.close()
+        self._socket.close_nowait()
