@@ -64,7 +64,8 @@ def make_pod(number: int, **spec: Any) -> Object:
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "plain": {},
+    "bare": {},
+    "deployment": {},
     "spread": {
         "topologySpreadConstraints": [
             {
@@ -105,6 +106,14 @@ async def measure(nodes: int, pods: int, one_by_one: bool, case: str) -> float:
     )
     scheduler.events.handle_nodes([(None, make_node(n)) for n in range(nodes)])
     waiting = [make_pod(n, **CASES[case]) for n in range(pods)]
+    if case == "deployment":
+        selector = {"matchLabels": {"app": "web"}}
+        meta = {"name": "web", "namespace": "default"}
+        owners = scheduler.owners.replicasets
+        owners.replace([{"metadata": meta, "spec": {"selector": selector}}], "1")
+        reference = {"kind": "ReplicaSet", "name": "web", "controller": True}
+        for pod in waiting:
+            pod["metadata"]["ownerReferences"] = [reference]
     size = 1 if one_by_one else 100
     started = time.process_time()
     for start in range(0, pods, size):

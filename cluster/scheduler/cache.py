@@ -139,7 +139,10 @@ class NodeTable:
 
     def matching(self, kind: PodKind) -> Ints:
         """How many pods of the kind are on each row."""
+        before = self.pod_counts.forgotten
         counts = self.pod_counts.column(kind, self.valid.shape[0], self._walk())
+        if self.pod_counts.forgotten != before:
+            self.new_epoch()  # somebody may still look at the column that is no longer moved along
         return counts[: self.size]
 
     def _walk(self) -> Iterable[tuple[int, Shape, bool]]:

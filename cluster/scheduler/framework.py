@@ -129,6 +129,16 @@ class ScorePlugin(Plugin, Protocol):
         """The same for one row; only asked if `score_reach` is ROW."""
 
 
+class LiveScorePlugin(ScorePlugin, Protocol):
+    """A plugin of reach ALL that can follow single rows: it keeps what it needs in `state`."""
+
+    def refresh_score(self, shape: Shape, nodes: NodeTable, state: State, row: int) -> None:
+        """The pods on `row` changed."""
+
+    def live_score(self, nodes: NodeTable, feasible: Mask, state: State) -> Scores:
+        """Normalized scores of all rows as they stand."""
+
+
 class NormalizeScorePlugin(ScorePlugin, Protocol):
     def normalize(self, scores: Scores, feasible: Mask) -> Scores:
         """Bring raw scores to 0..100 over the feasible rows."""

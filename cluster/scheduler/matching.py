@@ -72,6 +72,7 @@ class PodCounts:
 
     def __init__(self) -> None:
         self._columns: OrderedDict[tuple[object, ...], _Column] = OrderedDict()
+        self.forgotten = 0
 
     def count(self, row: int, shape: Shape, sign: int, *, terminating: bool) -> None:
         """A pod came to (1) or left (-1) a row."""
@@ -94,6 +95,7 @@ class PodCounts:
             self._columns[key] = found
             if len(self._columns) > MAX_COLUMNS:
                 self._columns.popitem(last=False)
+                self.forgotten += 1
         else:
             self._columns.move_to_end(key)
         return found.counts

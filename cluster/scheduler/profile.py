@@ -13,6 +13,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from cluster.scheduler.framework import (
     Code,
     Diagnosis,
     FilterPlugin,
+    LiveScorePlugin,
     Mask,
     PermitPlugin,
     Plugin,
@@ -87,6 +89,8 @@ class Run:
         self._total: Scores = np.zeros(0, np.int64)
         self._fixed: Scores = np.zeros(0, np.int64)
         self._row_scorers: list[tuple[ScorePlugin, int, State]] = []
+        self._live: list[tuple[LiveScorePlugin, int, State]] = []
+        self._base: Scores = np.zeros(0, np.int64)
         self._static: Mask = self.mask
         self._redo_all = False
         self._normalized = False
@@ -134,15 +138,26 @@ class Run:
             return
         for row in rows:
             self._refresh(row)
+        if self._live:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """The total where some plugin's scores move everywhere at once."""
+        total = self._base
+        for plugin, weight, state in self._live:
+            total = total + weight * plugin.live_score(self.nodes, self.mask, state)
+        self._total = np.where(self.mask, total, -1)
 
     def _refresh(self, row: int) -> None:
+        for live, _, state in self._live:
+            live.refresh_score(self.shape, self.nodes, state, row)
         fits = bool(self._static[row]) and all(
             plugin.filter_row(self.shape, self.nodes, self.state(plugin.name), row)
             for plugin in self._row_filters
         )
         if fits != self.mask[row]:
             self.mask[row] = fits
-            if self._normalized:
+            if self._normalized or self._live:
                 self._compute_scores()
                 return
         if not fits:
@@ -151,7 +166,7 @@ class Run:
         score = int(self._fixed[row])
         for scorer, weight, state in self._row_scorers:
             score += weight * scorer.score_row(self.shape, self.nodes, state, row)
-        self._total[row] = score
+        self._base[row] = self._total[row] = score
 
     def compute(self) -> None:
         """Filter and score all nodes."""
@@ -259,6 +274,7 @@ class Run:
         fixed = np.zeros(size, np.int64)
         rows = np.zeros(size, np.int64)
         self._row_scorers = []
+        self._live = []
         self._normalized = False
         for plugin in self.profile.score:
             state = self.state(plugin.name)
@@ -266,6 +282,9 @@ class Run:
                 continue
             weight = self.profile.weights.get(plugin.name, 1)
             scores = plugin.score(self.shape, self.nodes, self.mask, state)
+            if hasattr(plugin, "refresh_score"):
+                self._live.append((cast(LiveScorePlugin, plugin), weight, state))
+                continue
             normalize = getattr(plugin, "normalize", None)
             if normalize is not None:
                 scores = normalize(scores, self.mask)
@@ -277,7 +296,8 @@ class Run:
                 fixed += weight * scores
                 self._redo_all = self._redo_all or plugin.score_reach is Reach.ALL
         self._fixed = fixed
-        self._total = np.where(self.mask, fixed + rows, -1)
+        self._base = fixed + rows
+        self._sum_up()
 
     def _named(self, names: frozenset[str]) -> Mask:
         mask = np.zeros(self.nodes.size, np.bool_)

@@ -63,6 +63,7 @@ class Handle:
     rng: random.Random
     listed: Callable[[str], Iterable[Object]]
     storage: Storage
+    selector_of: Callable[[Shape], Mapping[str, Any] | None]
     run_of: Callable[[Shape], Run]
 
 
@@ -157,7 +158,8 @@ FACTORIES: Mapping[str, Callable[[Handle, Args], Plugin]] = {
         "DynamicResources", "resource claims in pods", lambda shape: shape.resource_claims
     ),
     "PodTopologySpread": lambda handle, args: PodTopologySpread(
-        tuple(args.get("defaultConstraints") or ())
+        tuple(args.get("defaultConstraints") or ()),
+        None if args.get("defaultingType") == "List" else handle.selector_of,
     ),
     "InterPodAffinity": lambda handle, args: InterPodAffinity(
         lambda: handle.listed("namespaces"), int(args.get("hardPodAffinityWeight", 1))

@@ -33,6 +33,7 @@ from cluster.scheduler.config import SchedulerConfig
 from cluster.scheduler.eventhandlers import EventHandlers
 from cluster.scheduler.events import ClusterEvent
 from cluster.scheduler.framework import NO_NODES, Diagnosis, PostFilterResult, Status
+from cluster.scheduler.owners import Owners
 from cluster.scheduler.plugins.volumebinding import Storage
 from cluster.scheduler.profile import Profile, Run
 from cluster.scheduler.registry import Handle, build_profile
@@ -79,7 +80,10 @@ class Scheduler:
             self._informers.informer(STORAGECLASSES),
         )
         self.storage = storage
-        handle = Handle(client, self.cache, rng, self._listed, storage, self._run_of)
+        self.owners = Owners(self._informers, self.cache.nodes)
+        handle = Handle(
+            client, self.cache, rng, self._listed, storage, self.owners.selector_of, self._run_of
+        )
         self.profiles: dict[str, Profile] = {
             p.scheduler_name: build_profile(p, handle) for p in config.profiles
         }

@@ -28,7 +28,8 @@ HostPort = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """Requests are in milli-CPU for cpu, in units (bytes) for all else, zero ones left out."""
+    """Requests are in milli-CPU for cpu, in units (bytes) for all else, zero ones left out.
+    `owner` is kind and name of the controller ('' and '' without)."""
 
     key: bytes
     namespace: str
@@ -48,6 +49,7 @@ class Shape:
     container_count: int
     claims: tuple[str, ...]
     resource_claims: bool
+    owner: tuple[str, str]
 
     @property
     def affine(self) -> bool:
@@ -111,6 +113,7 @@ def shape_key(pod: Object) -> bytes:
             get("overhead"),
             get("resources"),
             get("resourceClaims"),
+            _owner(metadata),
             # An ephemeral volume's claim is named after its pod: such pods share no shape.
             (claims, metadata.get("name")) if any(c[2] for c in claims) else claims,
         ),
@@ -144,7 +147,15 @@ def parse_shape(key: bytes, pod: Object) -> Shape:
         container_count=len(containers) + len(inits),
         claims=tuple(claim_names(pod)),
         resource_claims=bool(spec.get("resourceClaims")),
+        owner=_owner(metadata),
     )
+
+
+def _owner(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    for reference in metadata.get("ownerReferences") or ():
+        if reference.get("controller"):
+            return str(reference.get("kind")), str(reference.get("name"))
+    return "", ""
 
 
 def pod_requests(

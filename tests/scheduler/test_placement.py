@@ -116,6 +116,63 @@ def test_equal_nodes_get_their_share_and_ties_fall_by_chance() -> None:
     assert first == asyncio.run(go(1)), "the same seed gives the same placement"
 
 
+def test_pods_of_a_replica_set_are_spread_over_hosts_and_zones_by_default() -> None:
+    async def go() -> dict[str, str]:
+        bench = Bench()
+        zone = "topology.kubernetes.io/zone"
+        bench.nodes(*(node(f"n{i}", cpu="64", labels={zone: f"z{i % 3}"}) for i in range(9)))
+        selector = {"matchLabels": {"app": "web"}}
+        meta = {"name": "web", "namespace": "default"}
+        bench.scheduler.owners.replicasets.replace(
+            [{"metadata": meta, "spec": {"selector": selector}}], "1"
+        )
+        pods = [pod(f"p{i}", cpu="10m", labels={"app": "web"}) for i in range(45)]
+        for each in pods:
+            reference = {"kind": "ReplicaSet", "name": "web", "controller": True}
+            each["metadata"]["ownerReferences"] = [reference]
+        return await bench.schedule(*pods)
+
+    counts = Counter(asyncio.run(go()).values())
+    assert len(counts) == 9
+    assert max(counts.values()) - min(counts.values()) <= 2, counts
+
+
+def test_following_single_rows_gives_what_looking_at_all_anew_gives() -> None:
+    """The kept run and a fresh one must score alike after placements and removals."""
+
+    async def go() -> None:
+        bench = Bench()
+        bench.nodes(*(node(f"n{i}", cpu="2", labels={"zone": f"z{i % 2}"}) for i in range(6)))
+        soft = [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"app": "web"}},
+            }
+            for key in ("kubernetes.io/hostname", "zone")
+        ]
+        scheduler = bench.scheduler
+        rng = random.Random(3)
+        for number in range(60):
+            wanted = pod(
+                f"p{number}", cpu="150m", labels={"app": "web"}, topologySpreadConstraints=soft
+            )
+            await bench.schedule(wanted)
+            if number % 5 == 4 and scheduler.cache.pods:
+                gone = scheduler.cache.pods[rng.choice(sorted(scheduler.cache.pods))]
+                on = {**gone.obj, "spec": {**gone.obj["spec"], "nodeName": gone.node}}
+                scheduler.events.handle_pods([(on, None)])
+                await bench.settle()
+            kept = scheduler._current_run(
+                scheduler.profiles["default-scheduler"], scheduler.cache.shapes.of(wanted)
+            )
+            fresh = scheduler._run_of(scheduler.cache.shapes.of(wanted))
+            assert kept._total.tolist() == fresh._total.tolist(), number
+
+    asyncio.run(go())
+
+
 def test_higher_priority_goes_first() -> None:
     async def go() -> dict[str, str]:
         bench = Bench()

@@ -1,12 +1,13 @@
 """PodTopologySpread. Plays pkg/scheduler/framework/plugins/podtopologyspread.
 
-Leaves out: the system's default constraints for pods of a Service or ReplicaSet (a score only).
+A pod that states no constraint is still spread, softly, among the pods of its Services and its
+controller: over hosts and zones (the system's default constraints).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,14 @@ from cluster.scheduler.shape import Shape
 NOT_MATCHED = "node(s) didn't match pod topology spread constraints"
 MISSING_LABEL = f"{NOT_MATCHED} (missing required label)"
 HOSTNAME = "kubernetes.io/hostname"
+SYSTEM_DEFAULTS: tuple[Mapping[str, Any], ...] = (
+    {"maxSkew": 3, "topologyKey": HOSTNAME, "whenUnsatisfiable": "ScheduleAnyway"},
+    {
+        "maxSkew": 5,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "ScheduleAnyway",
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +59,16 @@ class PodTopologySpread:
     filter_reach = Reach.ALL
     score_reach = Reach.ALL
 
-    def __init__(self, defaults: Sequence[Mapping[str, Any]] = ()) -> None:
-        """`defaults`: PodTopologySpreadArgs.defaultConstraints, for pods that state none."""
+    def __init__(
+        self,
+        defaults: Sequence[Mapping[str, Any]] = (),
+        selector: Callable[[Shape], Mapping[str, Any] | None] | None = None,
+    ) -> None:
+        """`defaults`: PodTopologySpreadArgs.defaultConstraints, for pods that state none. Without
+        any (defaultingType System), `selector` tells which pods a pod should be spread among: those
+        of its Services and its controller."""
         self._defaults = tuple(defaults)
+        self._selector = selector
 
     def filter(self, shape: Shape, nodes: NodeTable, state: State) -> Mask | None:
         constraints = self._constraints(shape, "DoNotSchedule")
@@ -83,43 +99,78 @@ class PodTopologySpread:
         return unschedulable(NOT_MATCHED)
 
     def pre_score(self, shape: Shape, nodes: NodeTable, feasible: Mask, state: State) -> bool:
-        state["soft"] = self._constraints(shape, "ScheduleAnyway")
+        constraints = self._constraints(shape, "ScheduleAnyway")
+        state["soft"], state["everywhere"] = constraints, True
+        if not shape.spread and not self._defaults and self._selector is not None:
+            selector = self._selector(shape)
+            if selector is not None:
+                state["soft"] = [_constraint(each, shape, selector) for each in SYSTEM_DEFAULTS]
+                state["everywhere"] = False
         return bool(state["soft"])
 
     def score(self, shape: Shape, nodes: NodeTable, feasible: Mask, state: State) -> Scores:
-        constraints = state["soft"]
-        labelled = _labelled(constraints, nodes)
-        scored = feasible & labelled
-        total = np.zeros(nodes.size, np.float64)
-        for constraint in constraints:
-            numbers, amount = nodes.domains(constraint.topology_key)
-            counts = nodes.matching(constraint.kind)
-            if constraint.topology_key == HOSTNAME:
-                size, per_row = int(scored.sum()), counts
-            else:
-                eligible = labelled & _eligible(constraint, shape, nodes)
-                per_domain, _ = _domain_counts(constraint, nodes, numbers, amount, eligible)
-                size = len(np.unique(numbers[scored]))
-                per_row = np.where(numbers >= 0, per_domain[numbers], 0)
-            total += per_row * math.log(size + 2) + (constraint.max_skew - 1)
-        state["scored"] = scored
-        rounded: Scores = np.floor(total + 0.5).astype(np.int64)
-        state["ignored"] = ~labelled
-        rounded[~labelled] = -1
-        return rounded
+        self._start(shape, nodes, feasible, state)
+        return self.live_score(nodes, feasible, state)
 
     def score_row(self, shape: Shape, nodes: NodeTable, state: State, row: int) -> int:
         raise AssertionError("a placement reaches all nodes of a domain")
 
-    def normalize(self, scores: Scores, feasible: Mask) -> Scores:
-        counted = feasible & (scores >= 0)
-        if not counted.any():
-            return np.zeros_like(scores)
-        highest, lowest = int(scores[counted].max()), int(scores[counted].min())
+    def refresh_score(self, shape: Shape, nodes: NodeTable, state: State, row: int) -> None:
+        raw = state["raw"]
+        for counts, seen, numbers, weight, eligible in state["columns"]:
+            delta = int(counts[row]) - int(seen[row])
+            if not delta:
+                continue
+            seen[row] = counts[row]
+            if numbers is None:
+                raw[row] += delta * weight
+            elif numbers[row] >= 0 and eligible[row]:
+                raw[numbers == numbers[row]] += delta * weight
+
+    def live_score(self, nodes: NodeTable, feasible: Mask, state: State) -> Scores:
+        ignored = state["ignored"]
+        rounded: Scores = (state["raw"] + 0.5).astype(np.int64)
+        counted = feasible if ignored is None else feasible & ~ignored
+        among = rounded[counted]
+        if not len(among):
+            return np.zeros_like(rounded)
+        highest, lowest = int(among.max()), int(among.min())
+        found: Scores
         if highest == 0:
-            return np.where(scores >= 0, MAX_NODE_SCORE, 0)
-        found: Scores = MAX_NODE_SCORE * (highest + lowest - scores) // highest
-        return np.where(scores >= 0, found, 0)
+            found = np.full_like(rounded, MAX_NODE_SCORE)
+        else:
+            found = MAX_NODE_SCORE * (highest + lowest - rounded) // highest
+        if ignored is not None:
+            found[ignored] = 0
+        return found
+
+    def _start(self, shape: Shape, nodes: NodeTable, feasible: Mask, state: State) -> None:
+        """Raw scores out of what is on the nodes now, and what is needed to follow changes."""
+        constraints: list[Constraint] = state["soft"]
+        labelled = nodes.valid[: nodes.size]
+        if state["everywhere"]:
+            labelled = _labelled(constraints, nodes)
+        scored = feasible & labelled
+        raw = np.zeros(nodes.size, np.float64)
+        columns: list[tuple[Ints, Ints, Ints | None, float, Mask]] = []
+        for constraint in constraints:
+            numbers, amount = nodes.domains(constraint.topology_key)
+            counts = nodes.matching(constraint.kind)
+            if constraint.topology_key == HOSTNAME:
+                weight = math.log(int(scored.sum()) + 2)
+                raw += counts * weight + (constraint.max_skew - 1)
+                columns.append((counts, counts.copy(), None, weight, labelled))
+                continue
+            there = scored & (numbers >= 0)
+            weight = math.log(len(np.unique(numbers[there])) + 2)
+            eligible = labelled & (numbers >= 0) & _eligible(constraint, shape, nodes)
+            per_domain, _ = _domain_counts(constraint, nodes, numbers, amount, eligible)
+            shares = per_domain[numbers] * weight + (constraint.max_skew - 1)
+            raw += np.where(numbers >= 0, shares, 0.0)
+            columns.append((counts, counts.copy(), numbers, weight, eligible))
+        state["raw"], state["columns"] = raw, columns
+        ignored = ~labelled
+        state["ignored"] = ignored if ignored.any() else None
 
     def helped_by(self, event: ClusterEvent, shape: Shape) -> bool:
         if event.resource == "Node":
@@ -138,10 +189,11 @@ class PodTopologySpread:
         ]
 
 
-def _constraint(stated: Mapping[str, Any], shape: Shape) -> Constraint:
-    selector = label_selector(
-        stated.get("labelSelector"), shape, stated.get("matchLabelKeys") or ()
-    )
+def _constraint(
+    stated: Mapping[str, Any], shape: Shape, chosen: Mapping[str, Any] | None = None
+) -> Constraint:
+    keys = stated.get("matchLabelKeys") or ()
+    selector = label_selector(chosen or stated.get("labelSelector"), shape, keys)
     term = Term(frozenset({shape.namespace}), selector)
     return Constraint(
         max_skew=int(stated.get("maxSkew") or 1),
