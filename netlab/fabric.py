@@ -17,7 +17,6 @@ import fcntl
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -77,9 +76,10 @@ class Fabric:
         self._thread = thread
         self._ledger = Ledger(_ledger_path(config.state_dir, owner))
         self._fd = os.open(config.fabric_path, os.O_RDONLY | os.O_CLOEXEC)
+        self._closed = False
         self._ipam = Ipam()
         self._attached: dict[str, Attachment] = {}
-        self._closing: deque[tuple[int, float]] = deque()
+        self._closing: dict[int, float] = {}
         self._peers: dict[str, Peer] | None = None
         self._ipv6 = Path("/proc/sys/net/ipv6").exists()
         with thread.inside(self._fd):
@@ -122,9 +122,11 @@ class Fabric:
             return fabric
 
     def close(self) -> None:
-        """Let go of the fabric; what is attached stays and works on."""
-        self._thread.run(self._close)
-        self._thread.stop()
+        """Let go of the fabric; what is attached stays and works on. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._thread.run(self._close)
+            self._thread.stop()
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a method in the fabric's thread; for event loops."""
@@ -239,6 +241,8 @@ class Fabric:
         with self._thread.home():
             for link, wire in new:
                 started = time.perf_counter()
+                if wire.index in self._closing:
+                    self._wait_closed(wire.index)
                 try:
                     pods.make_pod_end(wire, self._fd, self.config.mtu, ipv6=self._ipv6)
                 except OSError as error:
@@ -287,7 +291,7 @@ class Fabric:
         if error.errno == _EEXIST:
             self._ipam.block(link.cidr, wire.ip)
         else:
-            self._closing.append((wire.index, time.monotonic()))
+            self._closing[wire.index] = time.monotonic()
         self._ledger.append([{"op": "del", "ids": [link.id]}])
         return _as_netlab_error(error)
 
@@ -302,7 +306,7 @@ class Fabric:
             for attachment, wire in zip(chunk, wires, strict=True):
                 pods.remove_pod_end(wire.netns_path)
                 self._ipam.release(attachment.id)
-                self._closing.append((wire.index, now))
+                self._closing[wire.index] = now
             self._ledger.append([{"op": "del", "ids": [a.id for a in chunk]}])
         if len(self._closing) > 4 * _MAX_CLOSING:
             self._wait_closing(_MAX_CLOSING)
@@ -311,14 +315,16 @@ class Fabric:
         """Wait until the kernel has freed all but `limit` namespaces. A link that stays on is
         deleted by hand."""
         while len(self._closing) > limit:
-            index, since = self._closing[0]
-            if not _link_exists(self._route, index):
-                self._closing.popleft()
-            elif time.monotonic() - since > _CLOSING_SECONDS:
+            self._wait_closed(next(iter(self._closing)))
+
+    def _wait_closed(self, index: int) -> None:
+        """Until the link of a deleted pod is gone."""
+        deadline = self._closing[index] + _CLOSING_SECONDS
+        while _link_exists(self._route, index):
+            if time.monotonic() > deadline:
                 self._route.send_all([links.delete_link(index)], _GONE)
-                self._closing.popleft()
-            else:
-                time.sleep(0.002)
+            time.sleep(0.002)
+        del self._closing[index]
 
     def _set_node_addresses(self, wanted: set[str]) -> None:
         present = set(_addresses(self._route))

@@ -30,6 +30,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFLA_GSO_MAX_SIZE = 41
 _MAIN, _STATIC, _UNICAST, _SCOPE_LINK, _ONLINK = 254, 4, 1, 253, 4
+_SCOPE_NOWHERE = 255
+"""In a deletion: whatever the scope is."""
 _AF_BRIDGE, _NUD_PERMANENT, _NTF_SELF = 7, 0x80, 2
 
 
@@ -136,7 +138,7 @@ def route(
     on-link."""
     ip, _, prefix = cidr.partition("/")
     length = int(prefix) if prefix else (32 if ip else 0)
-    scope = 0 if via else _SCOPE_LINK
+    scope = _SCOPE_NOWHERE if delete else 0 if via else _SCOPE_LINK
     parts = [
         struct.pack(
             "=BBBBBBBBI", 2, length, 0, 0, _MAIN, _STATIC, scope, _UNICAST, _ONLINK if via else 0

@@ -40,6 +40,7 @@ MAP, TIMEOUT, EVAL, INTERVAL = 8, 0x10, 0x20, 4
 IPV4, PROTOCOL, PORT, MARK, INTEGER, VERDICT = 7, 12, 13, 19, 4, 0xFFFFFF00
 CT_NEW, CT_DNAT, LOCAL_ADDRESS = 8, 32, 2
 EQUAL, NOT_EQUAL = 0, 1
+_HOST_ORDER = 1
 _WIDTH = {IPV4: 4, PROTOCOL: 4, PORT: 4, MARK: 4, INTEGER: 4, VERDICT: 4}
 R0, R1, R2, R3, R4 = 8, 9, 10, 11, 12
 """Registers of four bytes each."""
@@ -106,6 +107,9 @@ def add_map(
             parts.append(be32(7, 4 * len(data)))
     if size:
         parts.append(nested(9, be32(1, size)))
+    # For `nft list` only: in which byte order numbers are to be shown.
+    orders = [_HOST_ORDER if list(types) == [MARK] else 0 for types in (keys, data)]
+    parts.append(attribute(13, struct.pack("=BBIBBI", 0, 4, orders[0], 1, 4, orders[1])))
     return _nft(_NEWSET, CREATE, *parts)
 
 
