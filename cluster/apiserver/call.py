@@ -9,7 +9,6 @@ from urllib.parse import parse_qs
 import orjson
 
 from cluster.api import protobuf
-from cluster.api import protobuf
 from cluster.api.catalogue import Resource
 from cluster.api.errors import BadRequest, FieldError, Invalid, UnsupportedMediaType
 from cluster.api.meta import Object
@@ -23,6 +22,8 @@ ANONYMOUS = UserInfo("system:anonymous", ("system:unauthenticated",))
 JSON = "application/json"
 YAML = "application/yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
+YAML_NODES = 1_000_000
+"""Nodes of a YAML body with its aliases written out; more is 400."""
 _UNKNOWN_FORMAT = (
     "the body of the request was in an unknown format - accepted media types include: "
     "application/json, application/yaml, application/vnd.kubernetes.protobuf"
@@ -181,10 +182,30 @@ def parse_yaml(body: bytes) -> Any:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         value = yaml.load(body, loader)
+        _expanded_nodes(value, {})
         # Through JSON, so that dates, tuples and odd keys become what Kubernetes would read.
         return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise BadRequest(f"error converting YAML to JSON: yaml: {error}") from None
+
+
+def _expanded_nodes(value: Any, known: dict[int, int]) -> int:
+    """How many nodes a YAML document has once its aliases are written out; ValueError if too many
+    (a few hundred bytes can name billions) or if it contains itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    key = id(value)
+    if key in known:
+        if known[key] < 0:
+            raise ValueError("the document contains itself")
+        return known[key]
+    known[key] = -1
+    children = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    total = 1 + sum(_expanded_nodes(child, known) for child in children)
+    if total > YAML_NODES:
+        raise ValueError("document contains excessive aliasing")
+    known[key] = total
+    return total
 
 
 def check_dry_run(values: list[str], kind: str) -> bool:

@@ -98,7 +98,7 @@ def respond(call: Call, outcome: Outcome, now: float) -> Response:
     if form.plain:
         return Response(outcome.status, outcome.encoded(), "application/json", headers)
     obj = outcome.object()
-    if obj.get("kind") != "Status" and form.as_kind:
+    if form.as_kind and obj.get("kind") == call.resource.kind:
         obj = transform_one(call, form, obj, now)
     return encode(outcome.status, obj, form, headers)
 

@@ -28,6 +28,10 @@ retries)."""
 
 _PODS = "/registry/pods/"
 
+MALFORMED = (LookupError, TypeError, AttributeError, ValueError)
+"""What a mutating plugin may trip over: it sees an object before validation. Validation then has the
+word; only if it finds nothing is the fault ours."""
+
 FieldValidation = Literal["Ignore", "Warn", "Strict"]
 
 # Renewed every ten seconds by every node: they may skip the disk's sync, nothing else may.
@@ -92,6 +96,19 @@ def decode_object(backend: Backend, call: Call, value: Any) -> Object:
             call.warnings.extend(found)
     check_metadata(obj)
     return obj
+
+
+def decode_as(backend: Backend, call: Call, value: Any, kind: str, schema_name: str) -> Object:
+    """A subresource's body, which is of another kind than the resource. Raises BadRequest."""
+    if not isinstance(value, dict):
+        raise BadRequest(f"the object provided is unrecognized (must be of type {kind})")
+    if value.get("kind") not in (None, "", kind):
+        raise BadRequest(f"the object provided is unrecognized (must be of type {kind})")
+    found = backend.schemas.decode(schema_name, value, field_validation(call))
+    if found:
+        call.warnings.extend(found)
+    check_metadata(value)
+    return value
 
 
 def check_metadata(obj: Object) -> None:
@@ -237,14 +254,24 @@ async def prepare_change(
     gvk = (resource.group, resource.version, resource.kind)
     strategy.default(gvk, new)
     admission = Admission(backend, call, "UPDATE", new, old, subresource=subresource)
-    await admission.mutate()
-    strategy.prepare_update(resource, new, old, strategy_subresource)
-    errors = strategy.validate_update(resource, new, old, strategy_subresource)
-    if errors:
-        raise Invalid.of(resource.group, resource.kind, call.name, errors)
+    try:
+        await admission.mutate()
+        strategy.prepare_update(resource, new, old, strategy_subresource)
+    except MALFORMED:
+        _check_update(resource, new, old, strategy_subresource, call.name)
+        raise
+    _check_update(resource, new, old, strategy_subresource, call.name)
     await admission.validate()
     if resource.plural == "services" and not resource.group and not strategy_subresource:
         backend.allocators.update(new, old)
+
+
+def _check_update(
+    resource: Resource, new: Object, old: Object, subresource: str, name: str
+) -> None:
+    errors = strategy.validate_update(resource, new, old, subresource)
+    if errors:
+        raise Invalid.of(resource.group, resource.kind, name, errors)
 
 
 def _check_version(resource: Resource, name: str, new: Object, old: Object) -> bool:

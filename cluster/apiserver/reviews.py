@@ -7,7 +7,6 @@ Plays pkg/registry/authorization and pkg/registry/authentication; also the virtu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from cluster.api.errors import BadRequest, Invalid, invalid, required
 from cluster.api.meta import Object
@@ -15,7 +14,7 @@ from cluster.apiserver.attributes import Attributes, UserInfo
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome, Result
 from cluster.apiserver.pipeline import decode_object
-from cluster.apiserver.subresources.binding import bind_pod
+from cluster.apiserver.subresources.binding import bind_pod, decode
 
 Review = Callable[[Backend, Call], Result | Awaitable[Result]]
 
@@ -147,8 +146,8 @@ def user_object(user: UserInfo) -> Object:
 
 async def bindings(backend: Backend, call: Call) -> Outcome:
     """POST namespaces/NS/bindings: the old way to bind a pod."""
-    body: Any = call.decoded()
-    name = (body.get("metadata") or {}).get("name") if isinstance(body, dict) else None
+    body = decode(backend, call)
+    name = body["metadata"].get("name")
     if not name:
         raise Invalid.of("", "Binding", "", [required("metadata.name", "name is required")])
     return await bind_pod(backend, call, body, str(name))

@@ -62,7 +62,7 @@ class Api:
             writer.write(
                 head(method, path, data, token=token, content_type=content_type, headers=headers)
             )
-            return await read_answer(reader)
+            return await read_answer(reader, method)
         finally:
             writer.close()
             await writer.wait_closed()
@@ -146,14 +146,14 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     return int(first.split(" ")[1]), headers
 
 
-async def read_answer(reader: asyncio.StreamReader) -> Answer:
+async def read_answer(reader: asyncio.StreamReader, method: str = "GET") -> Answer:
     status, headers = await read_head(reader)
     if headers.get("transfer-encoding") == "chunked":
         body = b""
         while (chunk := await read_chunk(reader)) is not None:
             body += chunk
     else:
-        length = int(headers["content-length"])
+        length = 0 if method == "HEAD" else int(headers["content-length"])
         body = await asyncio.wait_for(reader.readexactly(length), 10)
     return Answer(status, headers, body)
 

@@ -6,8 +6,6 @@ strategy of its own.
 
 from __future__ import annotations
 
-from typing import Any
-
 from cluster.api.errors import BadRequest, Conflict, FieldError, Invalid, required
 from cluster.api.meta import Object, rfc3339
 from cluster.apiserver import pipeline
@@ -16,13 +14,21 @@ from cluster.apiserver.call import Call, Outcome
 from cluster.apiserver.problems import MODIFIED, not_found
 from cluster.etcd.store import CompareFailed
 
+_BINDING = "io.k8s.api.core.v1.Binding"
+
 
 async def bind(backend: Backend, call: Call) -> Outcome:
     """POST pods/NAME/binding. Raises NotFound, Conflict (bound already, going), Invalid."""
-    return await bind_pod(backend, call, call.decoded(), call.name)
+    return await bind_pod(backend, call, decode(backend, call), call.name)
 
 
-async def bind_pod(backend: Backend, call: Call, binding: Any, name: str) -> Outcome:
+def decode(backend: Backend, call: Call) -> Object:
+    """The body as a Binding. Raises BadRequest."""
+    return pipeline.decode_as(backend, call, call.decoded(), "Binding", _BINDING)
+
+
+async def bind_pod(backend: Backend, call: Call, binding: Object, name: str) -> Outcome:
+    """Bind pod `name` as `binding` says."""
     target = _check(binding, name)
     metadata = binding.get("metadata") or {}
     pods = backend.storage.cache("", "pods")
@@ -66,14 +72,9 @@ def created() -> Outcome:
     return Outcome(201, obj=status)
 
 
-def _check(binding: Any, name: str) -> str:
-    if not isinstance(binding, dict):
-        raise BadRequest("the object provided is unrecognized (must be of type Binding)")
-    target = binding.get("target")
-    metadata = binding.get("metadata")
-    if not isinstance(target, dict):
-        target = {}
-    given = (metadata or {}).get("name") if isinstance(metadata, dict) else None
+def _check(binding: Object, name: str) -> str:
+    target = binding.get("target") or {}
+    given = binding["metadata"].get("name")
     if given and given != name:
         raise BadRequest("name in URL does not match name in Binding object")
     kind = target.get("kind")

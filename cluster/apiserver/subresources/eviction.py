@@ -15,19 +15,18 @@ from cluster.apiserver.problems import not_found
 from cluster.apiserver.subresources.binding import created
 from cluster.apiserver.verbs.delete import DeleteOptions, delete_named, delete_options
 
+_EVICTION = "io.k8s.api.policy.v1.Eviction"
 _DISRUPTED_PODS = 2_000
 _VIOLATES = "Cannot evict pod as it would violate the pod's disruption budget."
 
 
 async def evict(backend: Backend, call: Call) -> Outcome:
     """POST pods/NAME/eviction. Raises TooManyRequests (429) while the budget has no room."""
-    eviction = call.decoded()
-    if not isinstance(eviction, dict):
-        raise BadRequest("the object provided is unrecognized (must be of type Eviction)")
-    name = (eviction.get("metadata") or {}).get("name") or call.name
+    eviction = pipeline.decode_as(backend, call, call.decoded(), "Eviction", _EVICTION)
+    name = eviction["metadata"].get("name") or call.name
     if name != call.name:
         raise BadRequest("name in URL does not match name in Eviction object")
-    options = delete_options(call, eviction.get("deleteOptions") or {})
+    options = delete_options(backend, call, eviction.get("deleteOptions") or {})
     options.dry_run = options.dry_run or call.dry_run
     pods = backend.storage.cache("", "pods")
     entry = pods.get(call.namespace, call.name)

@@ -12,9 +12,11 @@ from cluster.api.meta import Object
 from cluster.api.patch import json_patch, merge_patch
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome, parse_json, parse_yaml
-from cluster.apiserver.pipeline import update_object
+from cluster.apiserver.pipeline import decode_as, update_object
 from cluster.apiserver.problems import not_found
 from cluster.apiserver.watchcache import Entry
+
+_SCALE = "io.k8s.api.autoscaling.v1.Scale"
 
 
 def read(backend: Backend, call: Call) -> Outcome:
@@ -25,7 +27,7 @@ def read(backend: Backend, call: Call) -> Outcome:
 
 
 async def update(backend: Backend, call: Call) -> Outcome:
-    scale = _checked(call, call.decoded())
+    scale = _checked(backend, call, call.decoded())
     return await _apply(backend, call, lambda _: scale)
 
 
@@ -55,7 +57,9 @@ async def _apply(backend: Backend, call: Call, wanted: Any) -> Outcome:
 
     def change(entry: Entry) -> Object:
         obj = entry.decode()
-        scale = _checked(call, wanted(strategy.scale_of(resource, orjson.loads(entry.encoded))))
+        scale = _checked(
+            backend, call, wanted(strategy.scale_of(resource, orjson.loads(entry.encoded)))
+        )
         version = scale["metadata"].get("resourceVersion")
         obj["metadata"].pop("resourceVersion", None)
         strategy.apply_scale(resource, obj, scale)
@@ -67,26 +71,14 @@ async def _apply(backend: Backend, call: Call, wanted: Any) -> Outcome:
     return Outcome(200, obj=strategy.scale_of(resource, outcome.object()))
 
 
-def _checked(call: Call, scale: Any) -> Object:
-    if not isinstance(scale, dict) or scale.get("kind") not in (None, "", "Scale"):
-        raise BadRequest("the object provided is unrecognized (must be of type Scale)")
-    metadata = scale.setdefault("metadata", {})
-    spec = scale.setdefault("spec", {}) or {}
-    if not isinstance(metadata, dict) or not isinstance(spec, dict):
-        raise BadRequest("the object provided is unrecognized (must be of type Scale)")
-    name = metadata.get("name")
+def _checked(backend: Backend, call: Call, value: Any) -> Object:
+    scale = decode_as(backend, call, value, "Scale", _SCALE)
+    name = scale["metadata"].get("name")
     if name and name != call.name:
         raise BadRequest(
             f"the name of the object ({name}) does not match the name on the URL ({call.name})"
         )
-    replicas = spec.get("replicas", 0)
-    if replicas is None:
-        replicas = 0
-    if not isinstance(replicas, int) or isinstance(replicas, bool) or abs(replicas) >= 1 << 31:
-        raise BadRequest(
-            'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal into Go '
-            "struct field ScaleSpec.spec.replicas of type int32"
-        )
+    replicas = (scale.get("spec") or {}).get("replicas") or 0
     if replicas < 0:
         detail = "must be greater than or equal to 0"
         error = FieldError("FieldValueInvalid", "spec.replicas", replicas, detail)

@@ -18,6 +18,7 @@ from cluster.apiserver.tokens import (
     TokenRequest,
 )
 
+_TOKEN_REQUEST = "io.k8s.api.authentication.v1.TokenRequest"
 _BINDABLE: dict[str, GVR] = {"Pod": PODS, "Secret": SECRETS, "Node": NODES}
 
 
@@ -26,16 +27,12 @@ async def request_token(backend: Backend, call: Call) -> Outcome:
     tokens = backend.tokens
     if tokens is None:
         raise NotEmulated("service account tokens without a signing key")
-    body = call.decoded()
-    if not isinstance(body, dict):
-        raise BadRequest("the object provided is unrecognized (must be of type TokenRequest)")
+    body = pipeline.decode_as(backend, call, call.decoded(), "TokenRequest", _TOKEN_REQUEST)
     account = backend.storage.cache("", "serviceaccounts").get(call.namespace, call.name)
     if account is None:
         raise not_found(call.resource, call.name)
     uid = account.decode()["metadata"]["uid"]
     spec = body.get("spec") or {}
-    if not isinstance(spec, dict):
-        raise BadRequest("spec must be an object")
     seconds = _seconds(spec, call.name)
     audiences = tuple(str(a) for a in spec.get("audiences") or ()) or tokens.audiences
     await pipeline.Admission(backend, call, "CREATE", body, None).admit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.api import strategy
+from cluster.api.catalogue import Resource
 from cluster.api.errors import AlreadyExists, BadRequest, Invalid
 from cluster.api.meta import Object, rfc3339
 from cluster.apiserver import pipeline
@@ -96,6 +97,13 @@ def _note_flow(backend: Backend, call: Call, obj: Object, begun: float, prepared
     flow.mark(*key, "stored", prepared, now)
 
 
+def check_valid(resource: Resource, obj: Object, name: str) -> None:
+    """Raises Invalid with every field that is wrong."""
+    errors = strategy.validate_create(resource, obj)
+    if errors:
+        raise Invalid.of(resource.group, resource.kind, name, errors)
+
+
 def _nothing() -> None:
     """No reservation to give back."""
 
@@ -118,11 +126,13 @@ async def prepare(backend: Backend, call: Call, obj: Object) -> None:
     admission = Admission(
         backend, call, "CREATE", obj, None, name=name if isinstance(name, str) else ""
     )
-    await admission.mutate()
-    strategy.prepare_create(resource, obj, now=now, new_uid=backend.new_uid)
-    errors = strategy.validate_create(resource, obj)
-    if errors:
-        raise Invalid.of(resource.group, resource.kind, name, errors)
+    try:
+        await admission.mutate()
+        strategy.prepare_create(resource, obj, now=now, new_uid=backend.new_uid)
+    except pipeline.MALFORMED:
+        check_valid(resource, obj, name)
+        raise
+    check_valid(resource, obj, name)
     await admission.validate()
     found = strategy.warnings(resource, obj)
     if found:

@@ -10,15 +10,16 @@ from typing import Any
 
 from cluster.api import strategy
 from cluster.api.catalogue import Resource
-from cluster.api.errors import BadRequest, FieldError, Invalid
+from cluster.api.errors import FieldError, Invalid
 from cluster.api.meta import Object, parse_rfc3339, rfc3339
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome, check_dry_run
-from cluster.apiserver.pipeline import ATTEMPTS, Admission, encode_checked, stored
+from cluster.apiserver.pipeline import ATTEMPTS, Admission, decode_as, encode_checked, stored
 from cluster.apiserver.problems import conflict, not_found
 from cluster.apiserver.watchcache import Entry
 from cluster.etcd.store import CompareFailed
 
+_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
 _POLICIES = ("Orphan", "Background", "Foreground")
@@ -62,33 +63,24 @@ class DeleteOptions:
         return shown
 
 
-def delete_options(call: Call, value: Any = None) -> DeleteOptions:
+def delete_options(backend: Backend, call: Call, value: Any = None) -> DeleteOptions:
     """From the body if there is one, else from the query. Raises BadRequest, Invalid."""
     if value is None and (call.body or call.decoded_if_preset() is not None):
         value = call.decoded()
     if value is None:
         value = _from_query(call)
-    if not isinstance(value, dict):
-        raise BadRequest("the body of a deletion must be DeleteOptions")
-    if value.get("kind") not in (None, "", "DeleteOptions"):
-        raise BadRequest(f"expect DeleteOptions, got {value.get('kind')}")
-    grace = value.get("gracePeriodSeconds")
-    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
-        raise BadRequest("gracePeriodSeconds must be an integer")
+    value = decode_as(backend, call, value, "DeleteOptions", _OPTIONS)
     preconditions = value.get("preconditions") or {}
-    policy = value.get("propagationPolicy") or ""
-    orphan = value.get("orphanDependents")
-    dry_run = value.get("dryRun") or []
-    if not isinstance(preconditions, dict) or not isinstance(dry_run, list):
-        raise BadRequest("the body of a deletion must be DeleteOptions")
+    policy, orphan = value.get("propagationPolicy") or "", value.get("orphanDependents")
     _check_options(policy, orphan)
+    dry_run = check_dry_run(value.get("dryRun") or [], "DeleteOptions") or call.dry_run
     return DeleteOptions(
-        grace,
+        value.get("gracePeriodSeconds"),
         policy,
         orphan,
-        str(preconditions.get("uid") or ""),
-        str(preconditions.get("resourceVersion") or ""),
-        check_dry_run([str(d) for d in dry_run], "DeleteOptions") or call.dry_run,
+        preconditions.get("uid") or "",
+        preconditions.get("resourceVersion") or "",
+        dry_run,
     )
 
 
@@ -120,7 +112,7 @@ def _check_options(policy: str, orphan: object) -> None:
 
 async def delete(backend: Backend, call: Call) -> Outcome:
     """Raises NotFound, Conflict (preconditions), Forbidden (admission)."""
-    options = delete_options(call)
+    options = delete_options(backend, call)
     unsaid = not options.propagation and options.orphan_dependents is None
     if unsaid and (call.resource.group, call.resource.plural) == ("batch", "jobs"):
         call.warnings.append(

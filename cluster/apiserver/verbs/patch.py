@@ -22,6 +22,7 @@ from cluster.api.strategic import strategic_merge
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome, parse_json, parse_yaml
 from cluster.apiserver.pipeline import (
+    MALFORMED,
     check_type,
     decode_object,
     field_validation,
@@ -63,7 +64,10 @@ async def patch_as(backend: Backend, call: Call, subresource: str) -> Outcome:
     patcher = patcher_of(backend, call, kind)
 
     def change(entry: Entry) -> Object:
-        patched = patcher(entry.decode())
+        try:
+            patched = patcher(entry.decode())
+        except MALFORMED as error:
+            raise BadRequest(f"unable to apply the patch: {error}") from error
         if not isinstance(patched, dict):
             raise BadRequest("the patch leaves no object")
         old_name = entry.name
