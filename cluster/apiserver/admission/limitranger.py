@@ -77,7 +77,7 @@ def _apply_defaults(pod: Object, limit_range: Object) -> None:
         return
     set_: list[str] = []
     for key, label in (("containers", "container"), ("initContainers", "init container")):
-        for container in pod["spec"].get(key) or ():
+        for container in pod.setdefault("spec", {}).get(key) or ():
             resources = container.get("resources") or {}
             for field, wanted in (("requests", requests), ("limits", limits)):
                 have = resources.get(field) or {}
@@ -85,7 +85,7 @@ def _apply_defaults(pod: Object, limit_range: Object) -> None:
                 if added:
                     resources[field] = {**have, **added}
                     names = ", ".join(sorted(added))
-                    set_.append(f"{names} {field[:-1]} for {label} {container['name']}")
+                    set_.append(f"{names} {field[:-1]} for {label} {container.get('name', '')}")
             if resources:
                 container["resources"] = resources
     if set_:
@@ -96,14 +96,14 @@ def _apply_defaults(pod: Object, limit_range: Object) -> None:
 
 def _violations(obj: Object, limit_range: Object, plural: str) -> Iterator[str]:
     if plural == "persistentvolumeclaims":
-        requests = (obj["spec"].get("resources") or {}).get("requests") or {}
+        requests = (obj.setdefault("spec", {}).get("resources") or {}).get("requests") or {}
         for item in _items(limit_range, "PersistentVolumeClaim"):
             for name, bound in (item.get("min") or {}).items():
                 yield from _minimum("PersistentVolumeClaim", name, bound, requests, {})
             for name, bound in (item.get("max") or {}).items():
                 yield from _maximum_request("PersistentVolumeClaim", name, bound, requests)
         return
-    spec = obj["spec"]
+    spec = obj.setdefault("spec", {})
     for item in _items(limit_range, "Container"):
         for key in ("containers", "initContainers"):
             for container in spec.get(key) or ():

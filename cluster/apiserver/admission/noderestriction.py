@@ -105,7 +105,7 @@ class NodeRestriction(Plugin):
             return ""
         if subresource == "eviction":
             pod = self._registry.get(PODS, request.namespace, request.name)
-            if pod is not None and pod["spec"].get("nodeName") != node:
+            if pod is not None and (pod.get("spec") or {}).get("nodeName") != node:
                 return f"node {node} can only evict pods with spec.nodeName set to itself"
             return ""
         if subresource:
@@ -114,7 +114,7 @@ class NodeRestriction(Plugin):
             return _mirror_pod(node, request.obj)
         if operation == "DELETE":
             old = request.old or self._registry.get(PODS, request.namespace, request.name)
-            if old is not None and old["spec"].get("nodeName") != node:
+            if old is not None and (old.get("spec") or {}).get("nodeName") != node:
                 return f"node {shown} can only delete pods with spec.nodeName set to itself"
             return ""
         return f"unexpected operation {quoted(operation)}, node {shown} can only create and delete"
@@ -138,7 +138,7 @@ class NodeRestriction(Plugin):
                 f"the UID in the bound object reference ({uid}) does not match the UID in record."
                 " The object might have been deleted and then recreated"
             )
-        if pod["spec"].get("nodeName") != node:
+        if (pod.get("spec") or {}).get("nodeName") != node:
             return "node requested token bound to a pod scheduled on a different node"
         return ""
 
@@ -152,7 +152,7 @@ def _mirror_pod(node: str, pod: Object | None) -> str:
             f"pod does not have {quoted(_MIRROR)} annotation, node {shown} can only create mirror"
             " pods"
         )
-    if pod["spec"].get("nodeName") != node:
+    if (pod.get("spec") or {}).get("nodeName") != node:
         return f"node {shown} can only create pods with spec.nodeName set to itself"
     owners = pod["metadata"].get("ownerReferences") or ()
     if len(owners) > 1:

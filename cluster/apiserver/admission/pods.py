@@ -30,7 +30,7 @@ class DefaultTolerationSeconds(Plugin):
         pod = request.obj
         if pod is None:
             return
-        tolerations = pod["spec"].get("tolerations") or []
+        tolerations = pod.setdefault("spec", {}).get("tolerations") or []
         added = [
             {
                 "key": key,
@@ -42,7 +42,7 @@ class DefaultTolerationSeconds(Plugin):
             if not any(_tolerates(toleration, key) for toleration in tolerations)
         ]
         if added:
-            pod["spec"]["tolerations"] = [*tolerations, *added]
+            pod.setdefault("spec", {})["tolerations"] = [*tolerations, *added]
 
 
 def _tolerates(toleration: Object, key: str) -> bool:
@@ -74,7 +74,7 @@ class Priority(Plugin):
         pod = request.obj
         if pod is None or request.gvr.plural != "pods":
             return
-        spec = pod["spec"]
+        spec = pod.setdefault("spec", {})
         if request.operation == "UPDATE":
             old = (request.old or {}).get("spec") or {}
             for key in ("priority", "preemptionPolicy"):
@@ -107,9 +107,9 @@ class Priority(Plugin):
                 )
         else:
             # Several defaults can exist for a moment: the lowest counts, as upstream.
-            defaults = sorted(self._defaults.values(), key=lambda c: int(c["value"]))
+            defaults = sorted(self._defaults.values(), key=lambda c: int(c.get("value") or 0))
             found = defaults[0] if defaults else None
-        priority = int(found["value"]) if found is not None else 0
+        priority = int(found.get("value") or 0) if found is not None else 0
         policy = (found or {}).get("preemptionPolicy") or "PreemptLowerPriority"
         if found is not None and not name:
             spec["priorityClassName"] = found["metadata"]["name"]
@@ -159,7 +159,7 @@ class RuntimeClass(Plugin):
         if found is None:
             return
         assert request.obj is not None
-        spec = request.obj["spec"]
+        spec = request.obj.setdefault("spec", {})
         overhead = (found.get("overhead") or {}).get("podFixed")
         if overhead:
             if spec.get("overhead") and spec["overhead"] != overhead:
@@ -182,7 +182,7 @@ class RuntimeClass(Plugin):
 
     def validate(self, request: AdmissionRequest) -> None:
         pod = request.obj
-        if pod is None or not pod["spec"].get("overhead"):
+        if pod is None or not pod.setdefault("spec", {}).get("overhead"):
             return
         found = self._class(request)
         if found is None or not (found.get("overhead") or {}).get("podFixed"):
@@ -195,7 +195,7 @@ class RuntimeClass(Plugin):
     def _class(self, request: AdmissionRequest) -> Object | None:
         if request.obj is None:
             return None
-        name = request.obj["spec"].get("runtimeClassName")
+        name = request.obj.setdefault("spec", {}).get("runtimeClassName")
         if not name:
             return None
         found = self._registry.get(RUNTIMECLASSES, "", name)

@@ -49,7 +49,7 @@ class ServiceAccount(Plugin):
         pod = request.obj
         if request.operation != "CREATE" or pod is None:
             return
-        spec = pod["spec"]
+        spec = pod.setdefault("spec", {})
         if _is_mirror(pod):
             self.validate(request)
             return
@@ -61,14 +61,14 @@ class ServiceAccount(Plugin):
             self._mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [
-                {"name": secret["name"]} for secret in account["imagePullSecrets"]
+                {"name": secret.get("name", "")} for secret in account["imagePullSecrets"]
             ]
 
     def validate(self, request: AdmissionRequest) -> None:
         pod = request.obj
         if pod is None:
             return
-        spec = pod["spec"]
+        spec = pod.setdefault("spec", {})
         if _is_mirror(pod):
             if spec.get("serviceAccountName"):
                 raise _forbidden(request, "a mirror pod may not reference service accounts")
@@ -98,8 +98,8 @@ class ServiceAccount(Plugin):
 
     def _mount_token(self, spec: Object) -> None:
         volumes = spec.get("volumes") or []
-        existing = next((v["name"] for v in volumes if _is_token_volume(v)), "")
-        name = existing or self._free_name({volume["name"] for volume in volumes})
+        existing = next((v.get("name", "") for v in volumes if _is_token_volume(v)), "")
+        name = existing or self._free_name({volume.get("name", "") for volume in volumes})
         mount = {"name": name, "readOnly": True, "mountPath": MOUNT_PATH}
         mounted = False
         for key in ("initContainers", "containers"):
@@ -171,7 +171,7 @@ def _should_automount(account: Object, spec: Object) -> bool:
 
 def _is_token_volume(volume: Object) -> bool:
     """A projected volume under the reserved name, with a token, as the plugin itself makes it."""
-    return str(volume["name"]).startswith(VOLUME_PREFIX) and _volume_has(
+    return str(volume.get("name", "")).startswith(VOLUME_PREFIX) and _volume_has(
         volume, "serviceAccountToken"
     )
 
@@ -183,7 +183,7 @@ def _volume_has(volume: Object, source: str) -> bool:
 
 def _check_mountable(request: AdmissionRequest, account: Object, spec: Object) -> None:
     """The account says that its pods may use only the secrets it lists."""
-    allowed = {secret["name"] for secret in account.get("secrets") or ()}
+    allowed = {secret.get("name", "") for secret in account.get("secrets") or ()}
     account_name = account["metadata"]["name"]
 
     def check(name: Any, where: str) -> None:
@@ -206,13 +206,13 @@ def _check_mountable(request: AdmissionRequest, account: Object, spec: Object) -
         for container in spec.get(kind) or ():
             for variable in container.get("env") or ():
                 reference = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
-                check(reference.get("name"), f"container {container['name']} with envVar")
+                check(reference.get("name"), f"container {container.get('name', '')} with envVar")
             for source in container.get("envFrom") or ():
                 check(
                     (source.get("secretRef") or {}).get("name"),
-                    f"container {container['name']} with envFrom",
+                    f"container {container.get('name', '')} with envFrom",
                 )
-    pullable = {secret["name"] for secret in account.get("imagePullSecrets") or ()}
+    pullable = {secret.get("name", "") for secret in account.get("imagePullSecrets") or ()}
     for index, secret in enumerate(spec.get("imagePullSecrets") or ()):
         if secret.get("name") not in pullable:
             raise _forbidden(

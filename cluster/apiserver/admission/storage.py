@@ -57,14 +57,14 @@ class DefaultStorageClass(Plugin):
 
     def admit(self, request: AdmissionRequest) -> None:
         claim = request.obj
-        if claim is None or claim["spec"].get("storageClassName") is not None:
+        if claim is None or claim.setdefault("spec", {}).get("storageClassName") is not None:
             return
         if _BETA_CLASS in (claim["metadata"].get("annotations") or {}):
             return
         defaults = [c for c in self._registry.list(STORAGECLASSES) if _is_default(c)]
         if defaults:
             newest = min(defaults, key=_age_order)
-            claim["spec"]["storageClassName"] = newest["metadata"]["name"]
+            claim.setdefault("spec", {})["storageClassName"] = newest["metadata"]["name"]
 
 
 class PersistentVolumeClaimResize(Plugin):
@@ -88,7 +88,7 @@ class PersistentVolumeClaimResize(Plugin):
             return
         if _storage(request.obj) <= _storage(request.old):
             return
-        name = request.old["spec"].get("storageClassName") or ""
+        name = (request.old.get("spec") or {}).get("storageClassName") or ""
         if (request.old.get("status") or {}).get("phase") != "Bound":
             raise self._forbidden(request, "Only bound persistent volume claims can be expanded")
         found = self._registry.get(STORAGECLASSES, "", name) if name else None
@@ -115,7 +115,7 @@ def _age_order(storage_class: Object) -> tuple[float, str]:
 
 
 def _storage(claim: Object) -> int:
-    requests = (claim["spec"].get("resources") or {}).get("requests") or {}
+    requests = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
     try:
         return int(quantity.value(requests.get("storage", 0)))
     except ValueError:

@@ -46,7 +46,7 @@ def label_selector_matches(selector: Object, labels: Object) -> bool:
         if labels.get(key) != value:
             return False
     for requirement in selector.get("matchExpressions") or ():
-        key, operator = requirement["key"], requirement["operator"]
+        key, operator = requirement.get("key", ""), requirement.get("operator", "")
         values = requirement.get("values") or ()
         held = key in labels
         matched = {

@@ -172,7 +172,7 @@ class NodeAuthorizer:
                 return
             del self._pods[key]
             self._forget(known)
-        node = new["spec"].get("nodeName")
+        node = (new.get("spec") or {}).get("nodeName")
         if not node:
             return
         references = pod_references(new)
@@ -201,7 +201,7 @@ class NodeAuthorizer:
             self._volumes.pop(f"{claim.get('namespace')}/{claim.get('name')}", None)
         if new is None:
             return
-        claim = new["spec"].get("claimRef")
+        claim = (new.get("spec") or {}).get("claimRef")
         if claim:
             key = f"{claim.get('namespace')}/{claim.get('name')}"
             self._volumes[key] = (new["metadata"]["name"], _volume_secrets(new))
@@ -250,7 +250,7 @@ def _own_csi_node(node: str, a: Attributes) -> str:
 
 def _volume_secrets(volume: Object) -> tuple[Reference, ...]:
     found: list[Reference] = []
-    for source in volume["spec"].values():
+    for source in (volume.get("spec") or {}).values():
         if not isinstance(source, dict):
             continue
         for key in (

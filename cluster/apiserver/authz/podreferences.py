@@ -16,7 +16,7 @@ _SECRET_REFS = ("cephfs", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos")
 
 def pod_references(pod: Object) -> tuple[Reference, ...]:
     """Secrets, ConfigMaps, claims and the service account that a pod uses, each once."""
-    spec = pod["spec"]
+    spec = pod.get("spec") or {}
     namespace = pod["metadata"]["namespace"]
     found: dict[Reference, None] = {}
     account = spec.get("serviceAccountName")
@@ -60,26 +60,26 @@ def _environment(container: Object) -> Iterator[tuple[str, str]]:
 
 def _volume(pod: Object, volume: Object) -> Iterator[tuple[str, str]]:
     if "projected" in volume:
-        for source in volume["projected"].get("sources") or ():
+        for source in (volume["projected"] or {}).get("sources") or ():
             for key, kind in (("secret", "secret"), ("configMap", "configmap")):
                 name = (source.get(key) or {}).get("name")
                 if name:
                     yield kind, name
         return
     if "secret" in volume:
-        if volume["secret"].get("secretName"):
+        if (volume["secret"] or {}).get("secretName"):
             yield "secret", volume["secret"]["secretName"]
     elif "configMap" in volume:
-        if volume["configMap"].get("name"):
+        if (volume["configMap"] or {}).get("name"):
             yield "configmap", volume["configMap"]["name"]
     elif "persistentVolumeClaim" in volume:
-        yield "persistentvolumeclaim", volume["persistentVolumeClaim"].get("claimName", "")
+        yield "persistentvolumeclaim", (volume["persistentVolumeClaim"] or {}).get("claimName", "")
     elif "ephemeral" in volume:
-        yield "persistentvolumeclaim", f"{pod['metadata']['name']}-{volume['name']}"
+        yield "persistentvolumeclaim", f"{pod['metadata']['name']}-{volume.get('name', '')}"
     elif "azureFile" in volume:
-        yield "secret", volume["azureFile"].get("secretName", "")
+        yield "secret", (volume["azureFile"] or {}).get("secretName", "")
     elif "csi" in volume:
-        name = (volume["csi"].get("nodePublishSecretRef") or {}).get("name")
+        name = ((volume["csi"] or {}).get("nodePublishSecretRef") or {}).get("name")
         if name:
             yield "secret", name
     else:

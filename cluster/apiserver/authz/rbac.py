@@ -116,8 +116,8 @@ class RbacAuthorizer:
                         yield Grant(rule, binding, shown)
 
     def _bound_rules(self, binding: Object, errors: list[str]) -> Iterable[Rule]:
-        reference = binding["roleRef"]
-        kind, name = reference["kind"], reference["name"]
+        reference = binding.get("roleRef") or {}
+        kind, name = reference.get("kind", ""), reference.get("name", "")
         namespace = binding["metadata"].get("namespace", "")
         rules = self.role_rules(kind, namespace, name)
         if rules is None:
@@ -173,9 +173,10 @@ class RbacAuthorizer:
 
 
 def _subject_key(subject: Object, namespace: str) -> Subject:
-    if subject["kind"] == "ServiceAccount":
-        return "ServiceAccount", f"{subject.get('namespace') or namespace}/{subject['name']}"
-    return subject["kind"], subject["name"]
+    kind, name = subject.get("kind", ""), subject.get("name", "")
+    if kind == "ServiceAccount":
+        return "ServiceAccount", f"{subject.get('namespace') or namespace}/{name}"
+    return kind, name
 
 
 def _subjects_of(user: UserInfo) -> Iterator[Subject]:

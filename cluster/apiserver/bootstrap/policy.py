@@ -84,7 +84,13 @@ def node_rules() -> list[Object]:
 
 def cluster_roles() -> list[Object]:
     """Every default ClusterRole but the controllers'. Aggregated rules are not filled in."""
-    roles = _user_roles() + _component_roles() + _certificate_roles() + _kubestage_roles()
+    roles = (
+        _user_roles()
+        + _component_roles()
+        + _control_plane_roles()
+        + _certificate_roles()
+        + _kubestage_roles()
+    )
     return sorted(roles, key=lambda role: str(role["metadata"]["name"]))
 
 
@@ -354,6 +360,11 @@ def _component_roles() -> list[Object]:
                 rule("create", _AUTHORIZATION, "subjectaccessreviews"),
             ],
         ),
+    ]
+
+
+def _control_plane_roles() -> list[Object]:
+    return [
         cluster_role("system:kube-aggregator", [rule(READ, CORE, "services endpoints")]),
         cluster_role("system:kube-controller-manager", _controller_manager_rules()),
         cluster_role("system:kube-scheduler", _scheduler_rules()),

@@ -38,7 +38,7 @@ def app_armor_profile(metadata: Object, spec: Object) -> Violation | None:
     values: set[str] = set()
     pod = (context_of(spec).get("appArmorProfile") or {}).get("type") == "Unconfined"
     names = [
-        c["name"]
+        c.get("name", "")
         for c in containers_of(spec)
         if (context_of(c).get("appArmorProfile") or {}).get("type") == "Unconfined"
     ]
@@ -69,7 +69,7 @@ def capabilities(_metadata: Object, spec: Object) -> Violation | None:
         wanted = (context_of(container).get("capabilities") or {}).get("add") or ()
         extra = [name for name in wanted if name not in _CAPABILITIES]
         if extra:
-            names.append(container["name"])
+            names.append(container.get("name", ""))
             added.update(extra)
     if not names:
         return None
@@ -86,7 +86,7 @@ def host_namespaces(_metadata: Object, spec: Object) -> Violation | None:
 
 
 def host_path_volumes(_metadata: Object, spec: Object) -> Violation | None:
-    names = [v["name"] for v in spec.get("volumes") or () if "hostPath" in v]
+    names = [v.get("name", "") for v in spec.get("volumes") or () if "hostPath" in v]
     return ("hostPath volumes", listed("volume", names)) if names else None
 
 
@@ -96,7 +96,7 @@ def host_ports(_metadata: Object, spec: Object) -> Violation | None:
     for container in containers_of(spec):
         used = [int(p["hostPort"]) for p in container.get("ports") or () if p.get("hostPort")]
         if used:
-            names.append(container["name"])
+            names.append(container.get("name", ""))
             ports.update(used)
     if not names:
         return None
@@ -121,7 +121,7 @@ def host_probes(_metadata: Object, spec: Object) -> Violation | None:
             if action.get("host") not in (None, "", "127.0.0.1", "::1")
         }
         if used:
-            names.append(container["name"])
+            names.append(container.get("name", ""))
             hosts |= used
     if not names:
         return None
@@ -133,7 +133,7 @@ def host_probes(_metadata: Object, spec: Object) -> Violation | None:
 
 
 def privileged(_metadata: Object, spec: Object) -> Violation | None:
-    names = [c["name"] for c in containers_of(spec) if context_of(c).get("privileged")]
+    names = [c.get("name", "") for c in containers_of(spec) if context_of(c).get("privileged")]
     if not names:
         return None
     return (
@@ -150,7 +150,7 @@ def proc_mount(_metadata: Object, spec: Object) -> Violation | None:
     for container in containers_of(spec):
         kind = context_of(container).get("procMount")
         if kind and kind != "Default":
-            names.append(container["name"])
+            names.append(container.get("name", ""))
             types.add(kind)
     if not names:
         return None
@@ -176,7 +176,7 @@ def selinux_options(_metadata: Object, spec: Object) -> Violation | None:
         return bool(kind not in _SELINUX_TYPES or options.get("user") or options.get("role"))
 
     pod = bad(spec)
-    names = [c["name"] for c in containers_of(spec) if bad(c)]
+    names = [c.get("name", "") for c in containers_of(spec) if bad(c)]
     if not pod and not names:
         return None
     data = []
@@ -197,7 +197,7 @@ def seccomp_profile(_metadata: Object, spec: Object) -> Violation | None:
         return (context_of(holder).get("seccompProfile") or {}).get("type") == "Unconfined"
 
     pod = unconfined(spec)
-    names = [c["name"] for c in containers_of(spec) if unconfined(c)]
+    names = [c.get("name", "") for c in containers_of(spec) if unconfined(c)]
     if not pod and not names:
         return None
     return (
@@ -208,7 +208,9 @@ def seccomp_profile(_metadata: Object, spec: Object) -> Violation | None:
 
 def sysctls(_metadata: Object, spec: Object) -> Violation | None:
     names = [
-        s["name"] for s in context_of(spec).get("sysctls") or () if s.get("name") not in _SYSCTLS
+        s.get("name", "")
+        for s in context_of(spec).get("sysctls") or ()
+        if s.get("name") not in _SYSCTLS
     ]
     return ("forbidden sysctls", ", ".join(names)) if names else None
 
@@ -218,7 +220,7 @@ def windows_host_process(_metadata: Object, spec: Object) -> Violation | None:
         return bool((context_of(holder).get("windowsOptions") or {}).get("hostProcess"))
 
     pod = host(spec)
-    names = [c["name"] for c in containers_of(spec) if host(c)]
+    names = [c.get("name", "") for c in containers_of(spec) if host(c)]
     if not pod and not names:
         return None
     return (

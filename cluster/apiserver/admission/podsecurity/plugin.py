@@ -76,7 +76,7 @@ class PodSecurity(Plugin):
         if updated and request.old is not None and not _is_significant(pod, request.old):
             return
         policy = _policy(labels, "enforce")
-        found = violations(policy.level, pod.get("metadata") or {}, pod["spec"])
+        found = violations(policy.level, pod.get("metadata") or {}, (pod.get("spec") or {}))
         if found:
             raise forbidden_resource(
                 "", "pods", request.name, f'violates PodSecurity "{policy}": {describe(found)}'
@@ -103,7 +103,7 @@ class PodSecurity(Plugin):
         for index, pod in enumerate(self._registry.list(PODS, request.name)):
             if index >= _NAMESPACE_PODS:
                 break
-            found = violations(policy.level, pod["metadata"], pod["spec"])
+            found = violations(policy.level, pod["metadata"], (pod.get("spec") or {}))
             if found:
                 bad.append(pod["metadata"]["name"])
                 reasons.update(reason for reason, _ in found)
@@ -161,7 +161,7 @@ def _label_errors(labels: Object) -> list[FieldError]:
 
 def _is_significant(pod: Object, old: Object) -> bool:
     """Images, labels and tolerations may change without another look at the pod."""
-    spec, before = pod["spec"], old["spec"]
+    spec, before = (pod.get("spec") or {}), (old.get("spec") or {})
     if spec == before:
         return False
     ignored = ("tolerations", "activeDeadlineSeconds", "schedulingGates", "nodeSelector")

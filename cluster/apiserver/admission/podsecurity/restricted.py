@@ -33,7 +33,7 @@ def allow_privilege_escalation(_metadata: Object, spec: Object) -> Violation | N
     if is_windows(spec):
         return None
     names = [
-        c["name"]
+        c.get("name", "")
         for c in containers_of(spec)
         if context_of(c).get("allowPrivilegeEscalation") is not False
     ]
@@ -54,10 +54,10 @@ def capabilities(_metadata: Object, spec: Object) -> Violation | None:
     for container in containers_of(spec):
         wanted = context_of(container).get("capabilities") or {}
         if "ALL" not in (wanted.get("drop") or ()):
-            missing.append(container["name"])
+            missing.append(container.get("name", ""))
         extra = [name for name in wanted.get("add") or () if name != "NET_BIND_SERVICE"]
         if extra:
-            adding.append(container["name"])
+            adding.append(container.get("name", ""))
             added.update(extra)
     details = []
     if missing:
@@ -79,7 +79,7 @@ def restricted_volumes(_metadata: Object, spec: Object) -> Violation | None:
         kinds = [key for key in volume if key != "name" and volume[key] is not None]
         bad = [kind for kind in kinds if kind not in _VOLUMES]
         if bad:
-            names.append(volume["name"])
+            names.append(volume.get("name", ""))
             types.update(bad)
     if not names:
         return None
@@ -95,9 +95,11 @@ def run_as_non_root(_metadata: Object, spec: Object) -> Violation | None:
         return None
     wanted = context_of(spec).get("runAsNonRoot")
     explicit = [
-        c["name"] for c in containers_of(spec) if context_of(c).get("runAsNonRoot") is False
+        c.get("name", "") for c in containers_of(spec) if context_of(c).get("runAsNonRoot") is False
     ]
-    implicit = [c["name"] for c in containers_of(spec) if "runAsNonRoot" not in context_of(c)]
+    implicit = [
+        c.get("name", "") for c in containers_of(spec) if "runAsNonRoot" not in context_of(c)
+    ]
     reason = "runAsNonRoot != true"
     if wanted is False and implicit:
         return reason, f"{setters(True, explicit)} must not set securityContext.runAsNonRoot=false"
@@ -115,7 +117,7 @@ def run_as_user(_metadata: Object, spec: Object) -> Violation | None:
     if spec.get("hostUsers") is False:
         return None
     pod = context_of(spec).get("runAsUser") == 0
-    names = [c["name"] for c in containers_of(spec) if context_of(c).get("runAsUser") == 0]
+    names = [c.get("name", "") for c in containers_of(spec) if context_of(c).get("runAsUser") == 0]
     if not pod and not names:
         return None
     return "runAsUser=0", f"{setters(pod, names)} must not set runAsUser=0"
@@ -130,11 +132,13 @@ def seccomp_profile(_metadata: Object, spec: Object) -> Violation | None:
 
     allowed = ("RuntimeDefault", "Localhost")
     pod = kind(spec)
-    explicit = [c["name"] for c in containers_of(spec) if kind(c) and kind(c) not in allowed]
-    implicit = [c["name"] for c in containers_of(spec) if not kind(c)]
+    explicit = [
+        c.get("name", "") for c in containers_of(spec) if kind(c) and kind(c) not in allowed
+    ]
+    implicit = [c.get("name", "") for c in containers_of(spec) if not kind(c)]
     if explicit or (pod and pod not in allowed):
         bad = sorted(
-            {kind(c) for c in containers_of(spec) if c["name"] in explicit}
+            {kind(c) for c in containers_of(spec) if c.get("name", "") in explicit}
             | ({pod} if pod and pod not in allowed else set())
         )
         return (

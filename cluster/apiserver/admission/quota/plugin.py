@@ -6,9 +6,11 @@ There is no task of its own: a flush is scheduled when something has changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from cluster.api import quantity
 from cluster.api.errors import Forbidden, NotFound, StatusError
@@ -244,7 +246,7 @@ class ResourceQuota(Plugin):
             known.quota = new
             return
         listed = (new.get("spec") or {}).get("hard") or {}
-        hard = {name: quantity.parse(amount) for name, amount in listed.items()}
+        hard = _amounts(listed)
         ledger = _Ledger(new, hard, resource_types(hard))
         namespace.ledgers[metadata["name"]] = ledger
         for group, plural in ledger.types - self._followed:
@@ -282,6 +284,15 @@ class ResourceQuota(Plugin):
         return namespace.pending.pop((gvr.plural, obj["metadata"]["name"]), None) is not None
 
 
+def _amounts(listed: Mapping[str, Any]) -> dict[str, Fraction]:
+    """What can be read of a stored quota; the registry's subscribers never raise."""
+    amounts = {}
+    for name, text in listed.items():
+        with contextlib.suppress(ValueError):
+            amounts[name] = quantity.parse(text)
+    return amounts
+
+
 def _phase(obj: Object) -> object:
     return (obj.get("status") or {}).get("phase"), obj["metadata"].get("deletionTimestamp")
 
@@ -298,14 +309,14 @@ def _check_specified(request: AdmissionRequest, ledger: _Ledger, pod: Object) ->
     """A quota over cpu or memory wants every container to say how much it needs."""
     missing: dict[str, list[str]] = {}
     for key in ("containers", "initContainers"):
-        for container in pod["spec"].get(key) or ():
+        for container in (pod.get("spec") or {}).get(key) or ():
             resources = container.get("resources") or {}
             for name in _REQUIRED:
                 if name not in ledger.hard:
                     continue
                 side, _, resource = name.rpartition(".")
                 if resource not in (resources.get(side or "requests") or {}):
-                    missing.setdefault(name, []).append(container["name"])
+                    missing.setdefault(name, []).append(container.get("name", ""))
     if missing:
         listed = "; ".join(
             f"{name} for: {','.join(sorted(set(missing[name])))}" for name in sorted(missing)

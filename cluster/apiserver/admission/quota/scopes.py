@@ -22,16 +22,18 @@ def requirements(quota: Object) -> Iterator[Object]:
 
 
 def _holds(requirement: Object, gvr: GVR, obj: Object) -> bool:
-    scope, operator = requirement["scopeName"], requirement["operator"]
+    scope, operator = requirement.get("scopeName", ""), requirement.get("operator", "")
     if gvr.group:
         return False
     if scope == "VolumeAttributesClass":
         if gvr.plural != "persistentvolumeclaims":
             return False
-        return _matches(obj["spec"].get("volumeAttributesClassName") or "", operator, requirement)
+        return _matches(
+            (obj.get("spec") or {}).get("volumeAttributesClassName") or "", operator, requirement
+        )
     if gvr.plural != "pods":
         return False
-    spec = obj["spec"]
+    spec = obj.get("spec") or {}
     if scope == "PriorityClass":
         return _matches(spec.get("priorityClassName") or "", operator, requirement)
     if scope in ("Terminating", "NotTerminating"):

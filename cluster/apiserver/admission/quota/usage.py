@@ -98,11 +98,11 @@ def _pod(pod: Object, now: float) -> Usage:
     if _is_finished(pod, now):
         return {}
     used: Usage = {"pods": _ONE}
-    for name, amount in pod_resources(pod["spec"], "requests").items():
+    for name, amount in pod_resources((pod.get("spec") or {}), "requests").items():
         used[f"requests.{name}"] = amount
         if name in _COMPUTE or name.startswith("hugepages-"):
             used[name] = amount
-    for name, amount in pod_resources(pod["spec"], "limits").items():
+    for name, amount in pod_resources((pod.get("spec") or {}), "limits").items():
         used[f"limits.{name}"] = amount
     return used
 
@@ -119,7 +119,7 @@ def _is_finished(pod: Object, now: float) -> bool:
 
 
 def _claim(claim: Object) -> Usage:
-    spec = claim["spec"]
+    spec = claim.get("spec") or {}
     storage_class = spec.get("storageClassName") or (
         (claim["metadata"].get("annotations") or {}).get("volume.beta.kubernetes.io/storage-class")
     )
@@ -135,7 +135,7 @@ def _claim(claim: Object) -> Usage:
 
 
 def _service(service: Object) -> Usage:
-    spec = service["spec"]
+    spec = service.get("spec") or {}
     kind = spec.get("type", "ClusterIP")
     ports = spec.get("ports") or ()
     used: Usage = {"services": _ONE}

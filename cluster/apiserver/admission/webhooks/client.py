@@ -34,7 +34,7 @@ def cluster_ip_resolver(registry: Registry) -> Resolve:
         service = registry.get(SERVICES, namespace, name)
         if service is None:
             raise CallFailed(f"service {quoted(name)} not found")
-        spec = service["spec"]
+        spec = service.get("spec") or {}
         if spec.get("type") == "ExternalName":
             return str(spec.get("externalName")), port
         if not any(p.get("port") == port for p in spec.get("ports") or ()):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cluster.api.errors import StatusError
 from cluster.api.meta import GVR, NAMESPACES, Object
 from cluster.api.selectors import LabelSelector
 from cluster.apiserver.attributes import AdmissionRequest, Operation, Registry
 
 MUTATING = GVR("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations")
 VALIDATING = GVR("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations")
+log = logging.getLogger(__name__)
 Kind = Literal["mutating", "validating"]
 
 _CACHE_SIZE = 4_096
@@ -103,9 +106,14 @@ class Hooks:
         if new is None:
             self._by_configuration.pop(key, None)
         else:
-            self._by_configuration[key] = tuple(
-                _hook(kind, key[1], webhook) for webhook in new.get("webhooks") or ()
-            )
+            try:
+                self._by_configuration[key] = tuple(
+                    _hook(kind, key[1], webhook) for webhook in new.get("webhooks") or ()
+                )
+            except (StatusError, KeyError, TypeError, ValueError) as error:
+                # Stored by somebody who does not validate; the registry's subscribers never raise.
+                log.warning("webhook configuration %s cannot be used: %s", key[1], error)
+                self._by_configuration.pop(key, None)
         self._all = tuple(
             hook for _, hooks in sorted(self._by_configuration.items()) for hook in hooks
         )
@@ -117,7 +125,7 @@ def _hook(kind: Kind, configuration: str, webhook: Mapping[str, Any]) -> Hook:
     return Hook(
         kind=kind,
         configuration=configuration,
-        name=str(webhook["name"]),
+        name=str(webhook.get("name", "")),
         rules=tuple(webhook.get("rules") or ()),
         client=webhook.get("clientConfig") or {},
         namespace_selector=LabelSelector.from_dict(webhook.get("namespaceSelector") or {}),
