@@ -71,7 +71,8 @@ class KubeletServer:
         try:
             return await self._route(request)
         except StatusError as error:
-            return Response(error.code, str(error).encode(), "text/plain; charset=utf-8")
+            # Unlike Kubernetes: a Status object, which the API server passes on as it is.
+            return Response(error.code, orjson.dumps(error.to_status()))
         except RuntimeFailure as error:
             return Response(500, str(error).encode(), "text/plain; charset=utf-8")
 

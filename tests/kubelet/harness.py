@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from cluster.api.errors import NotFound
 from cluster.api.meta import NODES, PODS, SERVICEACCOUNTS, Object, SystemClock
+from cluster.apiserver.certificates import CertificateAuthority
 from cluster.apiserver.config import ApiServerConfig
 from cluster.apiserver.server import ApiServer
 from cluster.apiserver.tokens import NodeTokens
@@ -34,7 +36,15 @@ def new_uid() -> str:
 class Stage:
     """What a test holds: an admin's client, the pool, its runtime."""
 
-    def __init__(self, client: Client, connect: Callable[[str], Client], state: Path) -> None:
+    def __init__(
+        self, client: Client, connect: Callable[[str], Client], state: Path, url: str
+    ) -> None:
+        self.url = url
+        self.certificates = {
+            "tls_cert": str(state / "kubelet.crt"),
+            "tls_key": str(state / "kubelet.key"),
+            "client_ca": str(state / "ca.crt"),
+        }
         self.client = client
         self._connect = connect
         self._state = state
@@ -52,14 +62,13 @@ class Stage:
         shared = self._connect("host")
         tokens = NodeTokens(KEY)
         config = KubeletConfig(
-            state_dir=self._state / "kubelet", server_port=0,
+            state_dir=self._state / "kubelet", server_port=0, **self.certificates,
             crash_backoff_initial_seconds=settings.pop("backoff", 10.0), **settings,
         )  # fmt: skip
         self.pool = KubeletPool(
             config, shared, lambda node: shared.with_token(tokens.token(node)), self.runtime,
             clock, random.Random(2), new_uid,
         )  # fmt: skip
-        self.pool.server.insecure = True
         await self.pool.start()
         for index in range(nodes):
             self.pool.add_node(
@@ -113,13 +122,20 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
     clock = SystemClock()
     registry = CollectorRegistry()
     store = await SqliteStore.open(directory / "store.db", clock, StoreMetrics(registry))
-    config = ApiServerConfig(token_file=str(tokens), node_token_key=KEY)
+    make_certificates(directory, clock)
+    config = ApiServerConfig(
+        token_file=str(tokens), node_token_key=KEY, kubelet_ca=str(directory / "ca.crt"),
+        kubelet_client_cert=str(directory / "apiserver.crt"),
+        kubelet_client_key=str(directory / "apiserver.key"),
+        tls_cert=str(directory / "serving.crt"), tls_key=str(directory / "serving.key"),
+    )  # fmt: skip
     server = ApiServer(config, store, clock, random.Random(3), new_uid, ApiServerMetrics(registry))
     await server.start()
     transports: list[HttpTransport] = []
 
     def connect(token: str) -> Client:
-        transport = HttpTransport(server.url, None)
+        context = ssl.create_default_context(cafile=str(directory / "ca.crt"))
+        transport = HttpTransport(server.url, context)
         transports.append(transport)
         return Client(transport, token=token, batcher=Batcher(transport, token=token))
 
@@ -127,7 +143,7 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
     try:
         account = {"metadata": {"name": "default"}}
         await client.create(SERVICEACCOUNTS, account, "default")
-        held = Stage(client, connect, directory)
+        held = Stage(client, connect, directory, server.url)
         try:
             yield held
         finally:
@@ -138,6 +154,20 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
             await transport.close()
         await server.stop(0.1)
         await store.close()
+
+
+def make_certificates(directory: Path, clock: SystemClock) -> None:
+    """A CA, the kubelets' serving certificate and the API server's to them."""
+    authority = CertificateAuthority.create("test", clock)
+    authority.save(directory)
+    pairs = {
+        "serving": authority.issue("kube-apiserver", server=True, ips=("127.0.0.1",)),
+        "kubelet": authority.issue("kubelet", server=True, ips=("127.0.0.1",)),
+        "apiserver": authority.issue("kube-apiserver-kubelet-client", ("system:masters",)),
+    }
+    for name, (cert, key) in pairs.items():
+        (directory / f"{name}.crt").write_bytes(cert)
+        (directory / f"{name}.key").write_bytes(key)
 
 
 def pod(name: str = "web", node: str = "node-0", **spec: Any) -> Object:
