@@ -7,12 +7,15 @@ node, pods of nodes tainted out-of-service.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from cluster.api.errors import NotFound, StatusError
 from cluster.api.meta import NODES, PODS, Object, rfc3339
 from cluster.controllers.context import ControllerContext
 from cluster.controllers.node.taints import ready_status
+
+log = logging.getLogger("kubestage.controllers.podgc")
 
 QUARANTINE_SECONDS = 40.0
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
@@ -42,7 +45,10 @@ class PodGarbageCollector:
         await self._context.wait_synced(PODS, NODES)
         while True:
             await asyncio.sleep(self._context.config.pod_gc_period)
-            await self.collect()
+            try:
+                await self.collect()
+            except StatusError as error:  # the next pass tries again
+                log.info("pod garbage collector: %s", error)
 
     async def collect(self) -> None:
         """One pass."""

@@ -15,7 +15,7 @@ import orjson
 
 from cluster.api.errors import AlreadyExists, Conflict, NotFound, StatusError
 from cluster.api.meta import GVR, Object, rfc3339
-from cluster.client.transport import Answer
+from cluster.client.transport import Answer, Unreachable
 
 KINDS = {
     "pods": "Pod",
@@ -55,6 +55,7 @@ class FakeApi:
         self.store: dict[GVR, dict[str, Object]] = {}
         self.calls: dict[tuple[str, str, str], int] = {}
         self.refuse: dict[tuple[str, str], StatusError] = {}  # (method, plural) -> answer with this
+        self.unreachable = False
         self.version = 0
         self._serial = 0
         self._watchers: dict[GVR, list[asyncio.Queue[bytes]]] = {}
@@ -94,6 +95,8 @@ class FakeApi:
     async def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
     ) -> Answer:
+        if self.unreachable:
+            raise Unreachable("away", refused=True)
         if path == "/apis/kubestage.io/v1/batch":
             assert body is not None
             results = []

@@ -313,3 +313,27 @@ def test_a_deleted_claim_goes_when_the_last_pod_that_uses_it_has_ended(running) 
             await cluster.until(lambda: not api.objects(PERSISTENTVOLUMECLAIMS))
 
     run(scenario)
+
+
+def test_when_the_api_itself_was_away_no_node_is_blamed(running) -> None:
+    async def scenario() -> None:
+        async with running(node_monitor_period=0.01) as cluster:
+            api = cluster.api
+            api.put(NODES, node("n1"))
+            await cluster.settle(0.05)
+            api.unreachable = True
+            cluster.clock.advance(41)
+            await asyncio.sleep(0.03)
+            cluster.clock.advance(10)
+            api.unreachable = False
+            before = api.calls.get(("GET", "leases", ""), 0)
+            await cluster.until(lambda: api.calls.get(("GET", "leases", ""), 0) > before)
+            await asyncio.sleep(0.03)
+            assert taints(api, "n1") == set()
+            cluster.clock.advance(39)
+            await asyncio.sleep(0.1)
+            assert taints(api, "n1") == set(), "it has its whole grace again"
+            cluster.clock.advance(2)
+            await cluster.until(lambda: ("unreachable", "NoSchedule") in taints(api, "n1"))
+
+    run(scenario)

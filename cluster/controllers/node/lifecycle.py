@@ -9,10 +9,11 @@ deleted by `tainteviction`.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from cluster.api.errors import Conflict, NotFound, StatusError
 from cluster.api.meta import LEASES, NODES, PODS, Object, rfc3339
-from cluster.client import run_workers
+from cluster.client import Unreachable, run_workers
 from cluster.controllers.conditions import find_condition
 from cluster.controllers.context import ControllerContext
 from cluster.controllers.node.health import Heartbeat, plan_silence
@@ -26,10 +27,13 @@ from cluster.controllers.node.taints import (
 )
 from cluster.controllers.node.zones import Bucket, Rates, zone_of, zone_rates
 
+log = logging.getLogger("kubestage.controllers.node")
+
 WORKERS = 30
 LEASE_NAMESPACE = "kube-node-lease"
 RETRY_SECONDS = 0.1
 EVICTION_PERIOD = 0.1
+BLIND_SECONDS = 3.0  # an answer that takes longer means that the API was away
 
 
 class NodeLifecycleController:
@@ -140,19 +144,20 @@ class NodeLifecycleController:
     async def _monitor(self) -> None:
         while True:
             await asyncio.sleep(self._context.config.node_monitor_period)
-            await self.look_for_silence()
+            try:
+                await self.look_for_silence()
+            except StatusError as error:  # the next pass tries again
+                log.info("node monitor: %s", error)
 
     async def look_for_silence(self) -> None:
         """One pass over all nodes: mark the silent, reckon each zone's rate."""
-        config, monotonic = self._context.config, self._context.clock.monotonic()
+        now = self._context.clock.now()
         zones: dict[str, tuple[int, int]] = {}
         silent: list[Object] = []
         for node in self._nodes.list():
             heartbeat = self._heartbeats.get(node["metadata"]["name"])
-            quiet = heartbeat is not None and heartbeat.is_silent(
-                monotonic, config.node_monitor_grace_period, config.node_startup_grace_period
-            )
-            if quiet:
+            quiet = heartbeat is not None and self._is_silent(heartbeat)
+            if quiet and plan_silence(node, now) is not None:
                 silent.append(node)
             ready, sick = zones.get(zone_of(node), (0, 0))
             well = ready_status(node) == "True" and not quiet
@@ -160,7 +165,45 @@ class NodeLifecycleController:
                 self._bucket(node).waiting[node["metadata"]["name"]] = None
             zones[zone_of(node)] = (ready + 1, sick) if well else (ready, sick + 1)
         self._set_rates(zones)
-        await asyncio.gather(*(self._mark_silent(node) for node in silent))
+        if silent and await self._hears_leases(silent):
+            await asyncio.gather(*(self._mark_silent(node) for node in silent))
+
+    def _is_silent(self, heartbeat: Heartbeat) -> bool:
+        config = self._context.config
+        return heartbeat.is_silent(
+            self._context.clock.monotonic(),
+            config.node_monitor_grace_period,
+            config.node_startup_grace_period,
+        )
+
+    async def _hears_leases(self, nodes: list[Object]) -> bool:
+        """Ask for the leases of silent nodes. False: it is us who cannot hear, so every node gets
+        its grace again.
+
+        Unlike Kubernetes: upstream goes by its cache alone, so that an API server that was away
+        for longer than the grace period makes all nodes unready when it comes back.
+        """
+        begun = self._context.clock.monotonic()
+        answers = await asyncio.gather(
+            *(
+                self._client.get(LEASES, node["metadata"]["name"], LEASE_NAMESPACE)
+                for node in nodes
+            ),
+            return_exceptions=True,
+        )
+        monotonic = self._context.clock.monotonic()
+        late = monotonic - begun > BLIND_SECONDS
+        if late or any(isinstance(answer, Unreachable) for answer in answers):
+            for heartbeat in self._heartbeats.values():
+                heartbeat.seen_at = monotonic
+            return False
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                if not isinstance(answer, StatusError):
+                    raise answer
+            else:
+                self._handle_lease(None, answer)
+        return True
 
     def _set_rates(self, zones: dict[str, tuple[int, int]]) -> None:
         metrics = self._context.metrics
@@ -174,9 +217,10 @@ class NodeLifecycleController:
 
     async def _mark_silent(self, node: Object) -> None:
         conditions = plan_silence(node, self._context.clock.now())
-        if conditions is None:
-            return
         name = node["metadata"]["name"]
+        heartbeat = self._heartbeats.get(name)
+        if conditions is None or heartbeat is None or not self._is_silent(heartbeat):
+            return
         was_ready = ready_status(node) == "True"
         status = {**(node.get("status") or {}), "conditions": conditions}
         try:
@@ -225,15 +269,20 @@ class NodeLifecycleController:
             )
             self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")
         for answer in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, StatusError):
-                raise answer
+            if isinstance(answer, NotFound) or not isinstance(answer, BaseException):
+                continue
+            self._unready_marked.discard(name)  # the queue tries again
+            raise answer
 
     # -- eviction
 
     async def _evict(self) -> None:
         while True:
             await asyncio.sleep(EVICTION_PERIOD)
-            await self.taint_next()
+            try:
+                await self.taint_next()
+            except StatusError as error:
+                log.info("node eviction: %s", error)
 
     async def taint_next(self) -> None:
         """Taint NoExecute the nodes whose turn it is."""
