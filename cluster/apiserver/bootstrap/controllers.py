@@ -50,22 +50,6 @@ def controller_role_bindings() -> list[Object]:
     return bindings
 
 
-def manager_role() -> Object:
-    """All controllers' rules in one role, for the user of the manager itself.
-
-    # Unlike Kubernetes: our controllers share the manager's identity instead of a service account
-    # each, so that their requests leave in one batch.
-    """
-    rules: list[Object] = []
-    for controller in controller_roles():
-        rules += [r for r in controller["rules"] if r not in rules]
-    return cluster_role("kubestage:controllers", rules)
-
-
-def manager_role_binding() -> Object:
-    return cluster_binding("kubestage:controllers", [("User", groups.KUBE_CONTROLLER_MANAGER)])
-
-
 def namespace_roles() -> list[Object]:
     system, public = "kube-system", "kube-public"
     return [

@@ -28,7 +28,7 @@ from cluster.api.meta import (
 from cluster.apiserver.attributes import Registry
 from cluster.apiserver.authz.aggregation import aggregated_rules
 from cluster.apiserver.authz.rules import covers
-from cluster.apiserver.bootstrap import controllers, policy
+from cluster.apiserver.bootstrap import controllers, kubestage, policy
 from cluster.apiserver.bootstrap.aggregation import ClusterRoleAggregation
 
 SYSTEM_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -53,14 +53,14 @@ async def ensure(registry: Registry, config: BootstrapConfig, clock: Clock) -> N
     """Idempotent: what is there and right is left alone. One commit a group of objects. From then
     on, aggregated ClusterRoles are kept current."""
     await _together([_create(registry, NAMESPACES, namespace(n)) for n in SYSTEM_NAMESPACES])
-    roles = [*policy.cluster_roles(), *controllers.controller_roles(), controllers.manager_role()]
+    roles = [*policy.cluster_roles(), *controllers.controller_roles(), *kubestage.cluster_roles()]
     for role in roles:
         if role.get("aggregationRule"):
             role["rules"] = aggregated_rules(role, roles)
     bindings = [
         *policy.cluster_role_bindings(),
         *controllers.controller_role_bindings(),
-        controllers.manager_role_binding(),
+        *kubestage.cluster_role_bindings(),
     ]
     await _together(
         [

@@ -84,13 +84,12 @@ def node_rules() -> list[Object]:
 
 def cluster_roles() -> list[Object]:
     """Every default ClusterRole but the controllers'. Aggregated rules are not filled in."""
-    roles = (
-        _user_roles()
-        + _component_roles()
-        + _control_plane_roles()
-        + _certificate_roles()
-        + _kubestage_roles()
-    )
+    roles = [
+        *_user_roles(),
+        *_component_roles(),
+        *_control_plane_roles(),
+        *_certificate_roles(),
+    ]
     return sorted(roles, key=lambda role: str(role["metadata"]["name"]))
 
 
@@ -114,22 +113,6 @@ def cluster_role_bindings() -> list[Object]:
         cluster_binding("system:node", []),
         cluster_binding(
             "system:service-account-issuer-discovery", [("Group", groups.ALL_SERVICE_ACCOUNTS)]
-        ),
-        cluster_binding("kubestage:kubelet-host", [("Group", groups.KUBELET_HOSTS)]),
-        cluster_binding(
-            "system:coredns",
-            [("User", groups.DNS), ("ServiceAccount", "kube-system/coredns")],
-        ),
-        cluster_binding(
-            "kubestage:flow-reporter",
-            [
-                ("Group", groups.KUBELET_HOSTS),
-                ("Group", groups.NODES),
-                ("User", groups.KUBE_SCHEDULER),
-                ("User", groups.KUBE_CONTROLLER_MANAGER),
-                ("User", groups.KUBE_PROXY),
-                ("User", groups.DNS),
-            ],
         ),
     ]
 
@@ -470,33 +453,3 @@ def _certificate_roles() -> list[Object]:
         approve = rule("approve", _CERTIFICATES, "signers", f"kubernetes.io/{signer}")
         roles.append(cluster_role(f"{prefix}{signer}-approver", [approve]))
     return roles
-
-
-def _kubestage_roles() -> list[Object]:
-    """Ours: the shared watches of an actor full of kubelets, the DNS server, stage times."""
-    flow = "/apis/kubestage.io/v1/flow/*"
-    return [
-        cluster_role(
-            "kubestage:kubelet-host",
-            [
-                rule(READ, CORE, "pods nodes services configmaps secrets namespaces"),
-                rule(READ, "node.k8s.io", "runtimeclasses"),
-                rule(READ, _STORAGE, "csidrivers"),
-                events_rule(),
-            ],
-        ),
-        cluster_role(
-            "system:coredns",
-            [
-                rule("list watch", CORE, "endpoints services pods namespaces"),
-                rule("list watch", _DISCOVERY, "endpointslices"),
-                rule("get list watch", CORE, "nodes"),
-            ],
-        ),
-        cluster_role("kubestage:flow-reporter", [urls(flow, "get post")]),
-        cluster_role(
-            "kubestage:flow-viewer",
-            [urls(flow)],
-            {f"{RBAC_GROUP}/aggregate-to-view": "true"},
-        ),
-    ]
