@@ -41,6 +41,10 @@ MAX_UPDATE_MANAGERS = 10
 """Beyond this many Update entries the oldest are folded into one named ancient-changes."""
 
 BEFORE_FIRST_APPLY = "before-first-apply"
+KUBECTL = "kubectl"
+"""The manager of `kubectl apply --server-side`, which may take over from client-side apply."""
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _ANCIENT = "ancient-changes"
 
 _UNTRACKED_ROOT = frozenset({"apiVersion", "kind"})
@@ -143,13 +147,45 @@ def apply(
     claimed = difference(named, _UNTRACKED)
     result = _pruned(node, merged, last, [*others, {**mine, "fieldsV1": named}])
     change = _comparison(node, base, result)
-    others = _settle(others, change, force)
+    handed_over = _last_applied_fields(node, base) if manager == KUBECTL and not force else {}
+    others = _settle(others, change, force, handed_over)
     after = [*others, {**mine, "fieldsV1": claimed}] if claimed else others
     if live is not None and result == base and last == claimed:
         return {**live, "metadata": dict(live["metadata"])}
     result = {**result, "metadata": dict(result.get("metadata") or {})}
     _store(result["metadata"], _capped(after))
+    if manager == KUBECTL and _last_applied(result):
+        _renew_last_applied(result["metadata"], config)
     return result
+
+
+def _last_applied(obj: Object) -> str:
+    annotations = (obj.get("metadata") or {}).get("annotations") or {}
+    return str(annotations.get(LAST_APPLIED) or "")
+
+
+def _last_applied_fields(node: Node, live: Object) -> FieldSet:
+    """What client-side apply left behind and live still has: kubectl may take that over."""
+    try:
+        config = orjson.loads(_last_applied(live) or "{}")
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(config, dict) or not config:
+        return {}
+    left = field_set(node, config)
+    apart = compare(node, config, live)
+    for differing in (apart.modified, apart.added, apart.removed):
+        left = difference(left, differing)
+    return left
+
+
+def _renew_last_applied(meta: Object, config: Object) -> None:
+    """Keep kubectl's annotation true, so that client-side apply can take over again."""
+    own_meta = dict(config["metadata"])
+    own = {k: v for k, v in (own_meta.get("annotations") or {}).items() if k != LAST_APPLIED}
+    own_meta["annotations"] = own
+    text = orjson.dumps({**config, "metadata": own_meta}, option=orjson.OPT_SORT_KEYS).decode()
+    meta["annotations"] = {**meta["annotations"], LAST_APPLIED: text + "\n"}
 
 
 def _live_entries(node: Node, live: Object | None, base: Object, now: float) -> list[Object]:
@@ -163,8 +199,10 @@ def _live_entries(node: Node, live: Object | None, base: Object, now: float) -> 
     return [{**entry, "fieldsV1": everything.added}] if everything.added else []
 
 
-def _settle(others: list[Object], change: Comparison, force: bool) -> list[Object]:
-    """Take what changed away from other managers, or raise Conflict."""
+def _settle(
+    others: list[Object], change: Comparison, force: bool, handed_over: FieldSet
+) -> list[Object]:
+    """Take what changed away from other managers, or raise Conflict. `handed_over` may be taken."""
     taken = union(change.modified, change.added)
     lost = union(taken, change.removed)
     if not lost:
@@ -172,7 +210,7 @@ def _settle(others: list[Object], change: Comparison, force: bool) -> list[Objec
     conflicts = [
         (entry, path)
         for entry in others
-        for path in paths(intersection(entry.get("fieldsV1") or {}, taken))
+        for path in paths(difference(intersection(entry.get("fieldsV1") or {}, taken), handed_over))
     ]
     if conflicts and not force:
         raise _conflict(conflicts)

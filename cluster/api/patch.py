@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from cluster.api.errors import BadRequest, Invalid, RequestEntityTooLarge
+from cluster.api.errors import BadRequest, Invalid, RequestEntityTooLarge, invalid
 from cluster.api.meta import Object
 
 MAX_OPERATIONS = 10_000
@@ -24,6 +24,25 @@ _REJECTED = "the server rejected our request due to an error in our request"
 def rejected() -> Invalid:
     """What upstream answers to a well-formed patch that does not apply."""
     return Invalid(_REJECTED, details={})
+
+
+def undecodable(shown: str, problem: str) -> Invalid:
+    """What upstream answers when the patched object does not decode. `shown` is the patched object
+    as JSON, for a strategic merge patch `go_text` of the patch."""
+    return Invalid.of("", "", "", [invalid("patch", shown, problem)])
+
+
+def go_text(value: Any) -> str:
+    """A JSON value as Go's %+v prints it: `map[spec:map[replicas:3]]`."""
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{k}:{go_text(v)}" for k, v in sorted(value.items())) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(go_text(item) for item in value) + "]"
+    if value is None:
+        return "<nil>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def json_patch(obj: Object, operations: object) -> Object:

@@ -31,6 +31,15 @@ _PREFIX = "#/$defs/"
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 
+class Undecodable(BadRequest):
+    """An object that its Go type cannot hold. `problem` is the decoder's own sentence, which PATCH
+    wraps in another message than POST and PUT."""
+
+    def __init__(self, message: str, problem: str) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
 def schema_directory() -> Path:
     """Where kubernetes-validate keeps its schemas; the package itself is not imported."""
     spec = importlib.util.find_spec("kubernetes_validate")
@@ -154,6 +163,7 @@ def _refusal(schema_name: str, obj: Object, kind: str, version: str, problem: st
     api_version = obj.get("apiVersion") if isinstance(obj, dict) else None
     shown_version = str(api_version or version or schema_name.split(".")[-2]).rpartition("/")[2]
     shown_kind = given if isinstance(given, str) and given else wanted
-    return BadRequest(
-        f'{shown_kind} in version "{shown_version}" cannot be handled as a {wanted}: {problem}'
+    return Undecodable(
+        f'{shown_kind} in version "{shown_version}" cannot be handled as a {wanted}: {problem}',
+        problem,
     )

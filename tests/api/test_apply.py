@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.api.apply import BEFORE_FIRST_APPLY, MAX_UPDATE_MANAGERS, apply, manager_name, track
+from cluster.api.apply import (
+    BEFORE_FIRST_APPLY,
+    LAST_APPLIED,
+    MAX_UPDATE_MANAGERS,
+    apply,
+    manager_name,
+    track,
+)
 from cluster.api.errors import BadRequest, Conflict
 from cluster.api.fieldsets import (
     FieldSet,
@@ -320,6 +327,23 @@ def test_an_applied_configuration_may_not_carry_managed_fields() -> None:
     sent = created(deployment())
     with pytest.raises(BadRequest, match=r"metadata\.managedFields must be nil"):
         applied(None, sent)
+
+
+def test_kubectl_takes_over_what_client_side_apply_left() -> None:
+    left = config(replicas=3)
+    text = orjson.dumps(left).decode()
+    live = deployment()
+    live["metadata"]["annotations"] = {LAST_APPLIED: text}
+    live = created(live, "kubectl-client-side-apply")
+    with pytest.raises(Conflict):
+        applied(live, config(replicas=5), "argocd")
+    result = applied(live, config(replicas=5), "kubectl")
+    assert result["spec"]["replicas"] == 5
+    renewed = orjson.loads(result["metadata"]["annotations"][LAST_APPLIED])
+    assert renewed["spec"] == {"replicas": 5}
+    live["spec"]["replicas"] = 4
+    with pytest.raises(Conflict, match="kubectl-client-side-apply"):
+        applied(live, config(replicas=5), "kubectl")
 
 
 def test_atomic_lists_and_selectors_are_owned_whole() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.errors import BadRequest, Invalid, RequestEntityTooLarge
-from cluster.api.patch import json_patch, merge_patch
+from cluster.api.patch import go_text, json_patch, merge_patch, undecodable
 
 Ops = list[dict[str, Any]]
 
@@ -62,6 +62,17 @@ def test_a_json_patch_must_be_a_list_of_bounded_length() -> None:
         json_patch({}, {"op": "add"})
     with pytest.raises(RequestEntityTooLarge, match="is 10000, got 10001"):
         json_patch({}, [{"op": "test", "path": "/x", "value": None}] * 10_001)
+
+
+def test_a_patched_object_that_does_not_decode_is_answered_in_upstreams_words() -> None:
+    patch = {"spec": {"replicaz": 2, "replicas": None, "paused": True, "l": ["a", 1]}}
+    error = undecodable(go_text(patch), 'strict decoding error: unknown field "spec.replicaz"')
+    assert error.code == 422
+    assert error.message == (
+        ' "" is invalid: patch: Invalid value: '
+        '"map[spec:map[l:[a 1] paused:true replicas:<nil> replicaz:2]]": '
+        'strict decoding error: unknown field "spec.replicaz"'
+    )
 
 
 def test_a_merge_patch_deletes_with_null_and_replaces_lists() -> None:
