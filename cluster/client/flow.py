@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from cluster.api.meta import Clock, Object
 from cluster.client.rest import Client
 
-PATH = "/apis/kubestage.io/v1/flow"
+PATH = "/apis/kubestage.io/v1/flow/"
+"""A list of many pods' stages goes here. With the slash: reporters are allowed what is below it."""
 RATE = 20.0
 BURST = 60.0
 GATHER_SECONDS = 0.05

@@ -209,6 +209,7 @@ class Scheduler:
                 break
             node = self.cache.nodes.name_of(row)
             self.cache.assume(queued.pod, node)
+            queued.decided = self._clock.monotonic()
             run = self._current_run(profile, queued.pod.shape)
             chosen.append((queued, node))
         each = (self._clock.monotonic() - started) / len(waiting)
@@ -371,11 +372,12 @@ class Scheduler:
         metrics.sli_seconds.labels(label).observe(now - queued.initial_attempt)
 
     def _report_flow(self, queued: QueuedPod, node: str, now: float, started: float) -> None:
-        """For `kubestage flow`: waiting in the queue, deciding and binding."""
+        """For `kubestage flow`: waiting in the queue, deciding, binding."""
         wall = self._clock.now() - now
         marks = {
             "queued": (queued.timestamp + wall, started + wall),
-            "scheduled": (started + wall, now + wall),
+            "scheduled": (started + wall, queued.decided + wall),
+            "binding": (queued.decided + wall, now + wall),
         }
         detail = {"node": node, "attempts": queued.attempts, "nodes": self.cache.nodes.count}
         self._flow.report(queued.pod.namespace, queued.pod.name, marks, detail)

@@ -39,6 +39,7 @@ class QueuedPod:
     timestamp: float
     initial_attempt: float = 0.0
     attempts: int = 0
+    decided: float = 0.0
     failures: int = 0
     errors: int = 0
     refused_by: frozenset[str] = frozenset()
