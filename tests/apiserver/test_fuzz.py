@@ -72,7 +72,9 @@ def mutated(rng: random.Random, value: object, depth: int = 0) -> object:
 def test_mutated_bodies_are_answered(run: Run) -> None:
     async def steps(api: Api) -> None:
         rng = random.Random(1)
-        await api("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
+        await api(
+            "POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}}
+        )
         for i in range(400):
             path, kind = rng.choice(KINDS)
             body = mutated(rng, {**POD, "kind": kind})
@@ -108,7 +110,13 @@ def test_raw_bodies_are_answered(run: Run) -> None:
             b'{"metadata":{"generation":123456789012345678901234567890,"name":"n"}}',
             b'{"metadata":{"name":"n","name":"m"}}', b"k8s\x00\x0a\xff\xff\xff\xff", b"k8s\x00",
         ]  # fmt: skip
-        types = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "x/y", "")
+        types = (
+            "application/json",
+            "application/yaml",
+            "application/vnd.kubernetes.protobuf",
+            "x/y",
+            "",
+        )
         for body in bodies:
             for content_type in types:
                 path = "/api/v1/namespaces/default/configmaps"
@@ -118,7 +126,8 @@ def test_raw_bodies_are_answered(run: Run) -> None:
                 answer = await api("PATCH", f"{path}/none", body, content_type=patch)
                 assert answer.status < 500, (patch, body[:80], answer.body)
         bomb = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
-            f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n".encode() for i in range(9)
+            f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n".encode()
+            for i in range(9)
         )
         answer = await api("POST", path, bomb, content_type="application/yaml")
         assert answer.status == 400
@@ -139,19 +148,46 @@ def test_odd_paths_and_queries_are_answered(run: Run) -> None:
             "timeoutSeconds", "dryRun", "fieldValidation", "fieldManager", "force", "pretty", "sendInitialEvents",
             "propagationPolicy", "gracePeriodSeconds", "container", "tailLines", "includeObject",
         ]  # fmt: skip
-        values = ["", "0", "1", "-1", "x", "true", "9" * 30, "a=b", "a in (b", "%ff", "%00", "All", "metadata.name=x"]
-        accepts = ["", "*/*", "text/html", "application/json;as=Table;v=v1;g=meta.k8s.io", ";;,=", "application/yaml"]
+        values = [
+            "",
+            "0",
+            "1",
+            "-1",
+            "x",
+            "true",
+            "9" * 30,
+            "a=b",
+            "a in (b",
+            "%ff",
+            "%00",
+            "All",
+            "metadata.name=x",
+        ]
+        accepts = [
+            "",
+            "*/*",
+            "text/html",
+            "application/json;as=Table;v=v1;g=meta.k8s.io",
+            ";;,=",
+            "application/yaml",
+        ]
         for _ in range(600):
             path = "/" + "/".join(rng.choice(parts) for _ in range(rng.randint(0, 8)))
             if rng.random() < 0.6:
-                path = "/api/v1/namespaces/default/pods" + rng.choice(["", "/x", "/x/log", "/x/status"])
+                path = "/api/v1/namespaces/default/pods" + rng.choice(
+                    ["", "/x", "/x/log", "/x/status"]
+                )
             query = "&".join(
                 f"{rng.choice(names)}={rng.choice(values)}" for _ in range(rng.randint(0, 4))
             )
             method = rng.choice(["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"])
             target = f"{path.replace(' ', '%20')}?{query.replace(' ', '%20')}"
             answer = await api(method, target, headers={"Accept": rng.choice(accepts)})
-            assert answer.status < 500 or answer.status in (501, 503, 504), (method, target, answer.body)
+            assert answer.status < 500 or answer.status in (501, 503, 504), (
+                method,
+                target,
+                answer.body,
+            )
 
     run(steps)
 

@@ -62,6 +62,7 @@ async def patch_as(backend: Backend, call: Call, subresource: str) -> Outcome:
     if call.parameter("force"):
         _options_error("force", "may not be specified for non-apply patch")
     patcher = patcher_of(backend, call, kind)
+    named = _names_version(patch_body(call))
 
     def change(entry: Entry) -> Object:
         try:
@@ -70,13 +71,25 @@ async def patch_as(backend: Backend, call: Call, subresource: str) -> Outcome:
             raise BadRequest(f"unable to apply the patch: {error}") from error
         if not isinstance(patched, dict):
             raise BadRequest("the patch leaves no object")
-        old_name = entry.name
         obj = decode_object(backend, call, patched)
-        if obj["metadata"].get("name") != old_name:
-            obj["metadata"]["name"] = obj["metadata"].get("name") or ""
-        return obj
+        obj["metadata"].setdefault("name", "")
+        return _unversioned(obj, entry, named)
 
     return await update_object(backend, call, change, strategy_subresource=subresource)
+
+
+def _names_version(body: Any) -> bool:
+    """Whether a merging patch says which version it is for; if not, it may be tried again."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    return isinstance(metadata, dict) and bool(metadata.get("resourceVersion"))
+
+
+def _unversioned(obj: Object, entry: Entry, named: bool) -> Object:
+    """Forget the version that only came along with the current object."""
+    metadata = obj["metadata"]
+    if not named and metadata.get("resourceVersion") == str(entry.revision):
+        metadata.pop("resourceVersion")
+    return obj
 
 
 def patcher_of(backend: Backend, call: Call, kind: str) -> Patcher:
@@ -146,6 +159,7 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
             now=backend.clock.now(),
         )
 
+    named = _names_version(applied)
     cache = backend.cache(call.resource)
     for _ in range(2):
         if cache.get(call.namespace, call.name) is None:
@@ -166,7 +180,7 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
         return await update_object(
             backend,
             call,
-            lambda entry: merged(entry.decode()),
+            lambda entry: _unversioned(merged(entry.decode()), entry, named),
             strategy_subresource=subresource,
             tracked=False,
         )

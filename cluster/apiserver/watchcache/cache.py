@@ -174,12 +174,16 @@ class ResourceCache:
             handler(None, entry.decode())
         self._handlers.append(handler)
 
-    def adopt_handlers(self, other: ResourceCache) -> None:
-        """This cache replaces `other` (the store was loaded anew): its subscribers stay.
-
-        They are not told what was missed: they hear of each object again when it is loaded.
-        """
+    def replace(self, other: ResourceCache) -> None:
+        """Take `other`'s place: its subscribers stay, and hear of whatever is different here."""
         self._handlers = other._handlers
+        if not self._handlers:
+            return
+        for key in {*other.entries, *self.entries}:
+            old: Entry | None = other.entries.get(key)
+            new: Entry | None = self.entries.get(key)
+            if old is None or new is None or old.revision != new.revision:
+                self.notify(old.decode() if old else None, new.decode() if new else None)
 
     @property
     def subscribed(self) -> bool:

@@ -108,7 +108,8 @@ class Storage:
     # -- life ----------
 
     async def start(self) -> None:
-        await self._load()
+        self.revision = await self._load(self._caches)
+        self.synced = True
         self._tasks = [
             asyncio.create_task(self._follow(), name="store-watch"),
             asyncio.create_task(self._tick(), name="watch-bookmarks"),
@@ -128,7 +129,8 @@ class Storage:
             for watcher in cache.watchers():
                 watcher.stream.close()
 
-    async def _load(self) -> None:
+    async def _load(self, caches: dict[str, ResourceCache]) -> int:
+        """Fill `caches` with all there is, as of one revision, and give that."""
         start_after = ""
         revision = 0
         while True:
@@ -137,18 +139,17 @@ class Storage:
             )
             revision = revision or page.revision
             for kv in page.kvs:
-                cache = self._cache_of(kv.key)
+                cache = cache_of(caches, kv.key)
                 if cache is not None:
                     cache.load(self._entry(cache, kv))
             if not page.more or not page.kvs:
                 break
             start_after = page.kvs[-1].key
             await asyncio.sleep(0)
-        self.revision = revision
-        for cache in self.caches():
+        for cache in caches.values():
             cache.history_start = revision
             self.metrics.objects(cache.resource, len(cache.entries))
-        self.synced = True
+        return revision
 
     async def _follow(self) -> None:
         """Keep up with the store until cancelled; after a gap, everything is loaded anew and
@@ -163,22 +164,29 @@ class Storage:
                     await watch.close()
             except (Compacted, WatchOverflow) as error:
                 log.warning("the store's watch ended, loading again: %s", error)
-                self._reset()
-                await self._load()
+                await self._reload()
             except StoreError as error:
                 log.warning("the store's watch ended: %s", error)
                 await asyncio.sleep(1.0)
 
-    def _reset(self) -> None:
+    async def _reload(self) -> None:
+        """Events were missed: watches end, subscribers hear what is different, writers are woken."""
         self.synced = False
+        fresh = {p: ResourceCache(c.resource, self.metrics) for p, c in self._caches.items()}
+        revision = await self._load(fresh)
         self.close_watches()
-        for prefix, cache in list(self._caches.items()):
-            fresh = ResourceCache(cache.resource, self.metrics)
-            fresh.adopt_handlers(cache)
-            self._caches[prefix] = fresh
+        before, self._caches, self.revision = self._caches, fresh, revision
+        for prefix, cache in fresh.items():
+            old = before[prefix]
             for kind, known in list(self._by_kind.items()):
-                if known is cache:
-                    self._by_kind[kind] = fresh
+                if known is old:
+                    self._by_kind[kind] = cache
+            cache.replace(old)
+        for waiting in [r for r in self._waiters if r <= revision]:
+            for future in self._waiters.pop(waiting):
+                if not future.done():
+                    future.set_result(None)
+        self.synced = True
 
     async def _tick(self) -> None:
         while True:
@@ -205,7 +213,7 @@ class Storage:
         now = self.clock.monotonic()
         touched: dict[ResourceCache, list[Change]] = {}
         for event in events:
-            cache = self._cache_of(event.kv.key)
+            cache = cache_of(self._caches, event.kv.key)
             if cache is not None:
                 change = self._change(cache, event, now)
                 if change is not None:
@@ -266,16 +274,6 @@ class Storage:
         """An entry out of a direct read of the store (an older revision, a conflict's current
         state)."""
         return self._entry(cache, kv)
-
-    def _cache_of(self, key: str) -> ResourceCache | None:
-        caches = self._caches
-        at = key.find("/", len(ROOT))
-        while at > 0:
-            cache = caches.get(key[:at])
-            if cache is not None:
-                return cache
-            at = key.find("/", at + 1)
-        return None
 
     # -- decoded objects ----------
 
@@ -353,6 +351,17 @@ class Storage:
             if self.clock.monotonic() >= deadline:
                 raise too_large(revision, self.revision)
             await asyncio.sleep(0.01)
+
+
+def cache_of(caches: dict[str, ResourceCache], key: str) -> ResourceCache | None:
+    """The cache whose prefix is the beginning of a key."""
+    at = key.find("/", len(ROOT))
+    while at > 0:
+        cache = caches.get(key[:at])
+        if cache is not None:
+            return cache
+        at = key.find("/", at + 1)
+    return None
 
 
 def too_large(revision: int, current: int) -> Timeout:
