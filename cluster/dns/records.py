@@ -15,6 +15,7 @@ from cluster.api.meta import Object, object_key
 
 A, NS, CNAME, SOA, PTR, TXT, AAAA, SRV, ANY = 1, 2, 5, 6, 12, 16, 28, 33, 255
 TTL_SECONDS = 30
+MAX_ALIASES = 8
 SERVICE_NAME = "kubernetes.io/service-name"
 VERSION = "1.1.0"
 
@@ -145,14 +146,15 @@ class Names:
 
     # Questions
 
-    def find(self, name: str, kind: int) -> Found:
-        """Answer for `name` (any case, with or without the last dot) and a record type."""
+    def find(self, name: str, kind: int, *, hops: int = 0) -> Found:
+        """Answer for `name` (any case, with or without the last dot) and a record type. `hops`: so
+        many aliases led here."""
         asked = name.rstrip(".")
         lower = asked.lower()
         if lower == self.domain:
             return self._find_apex(asked, kind)
         if lower.endswith("." + self.domain):
-            return self._find_inside(asked, lower[: -len(self.domain) - 1].split("."), kind)
+            return self._find_inside(asked, lower[: -len(self.domain) - 1].split("."), kind, hops)
         if lower.endswith(".in-addr.arpa"):
             return self._find_address(asked, lower, kind)
         return Found(exists=False, mine=False)
@@ -166,7 +168,7 @@ class Names:
             return Found(answers=[Record(name, SOA, "")])
         return Found()
 
-    def _find_inside(self, name: str, labels: list[str], kind: int) -> Found:
+    def _find_inside(self, name: str, labels: list[str], kind: int, hops: int) -> Found:
         match labels:
             case ["dns-version"]:
                 return _of_type(kind, [Record(name, TXT, VERSION)])
@@ -179,7 +181,7 @@ class Names:
             case [address, namespace, "pod"]:
                 return self._find_pod(name, address, namespace, kind)
             case [*host, service, namespace, "svc"]:
-                return self._find_service(name, host, f"{namespace}/{service}", kind)
+                return self._find_service(name, host, f"{namespace}/{service}", kind, hops)
         return Found(exists=False)
 
     def _find_pod(self, name: str, dashed: str, namespace: str, kind: int) -> Found:
@@ -191,14 +193,14 @@ class Names:
             return Found(exists=False)
         return _of_type(kind, [Record(name, A, address)])
 
-    def _find_service(self, name: str, host: list[str], key: str, kind: int) -> Found:
+    def _find_service(self, name: str, host: list[str], key: str, kind: int, hops: int) -> Found:
         service = self._services.get(key)
         if service is None:
             return Found(exists=False)
         if service.external_name:
             if host:
                 return Found(exists=False)
-            return self._find_alias(name, service.external_name, kind)
+            return self._find_alias(name, service.external_name, kind, hops)
         endpoints = self._endpoints(key) if service.headless else ()
         base = self._name_of(key)
         match host:
@@ -248,15 +250,16 @@ class Names:
             found.additional.append(Record(target, A, endpoint.address))
         return found
 
-    def _find_alias(self, name: str, target: str, kind: int) -> Found:
+    def _find_alias(self, name: str, target: str, kind: int, hops: int) -> Found:
         found = Found(answers=[Record(name, CNAME, target.rstrip("."))])
-        if kind in (CNAME, ANY):
+        if kind in (CNAME, ANY) or hops >= MAX_ALIASES:
             return found
-        behind = self.find(target, kind)
-        if not behind.mine:
-            found.alias = target
-        elif len(behind.answers) < 2 or behind.answers[0].type != CNAME:
+        behind = self.find(target, kind, hops=hops + 1)
+        if behind.mine:
             found.answers += behind.answers
+            found.alias = behind.alias
+        else:
+            found.alias = target
         return found
 
     def _find_address(self, name: str, lower: str, kind: int) -> Found:

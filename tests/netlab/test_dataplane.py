@@ -30,7 +30,9 @@ def server(*pods: Attachment, **more: object) -> VirtualServer:
     return VirtualServer(VIP, "TCP", 80, endpoints, **more)  # type: ignore[arg-type]
 
 
-def who(fabric: Fabric, pod: Attachment, address: str = VIP, port: int = 80, n: int = 24) -> set[str]:
+def who(
+    fabric: Fabric, pod: Attachment, address: str = VIP, port: int = 80, n: int = 24
+) -> set[str]:
     return {fabric.call_in(pod.netns_path, ask, (address, port)).split()[0] for _ in range(n)}
 
 

@@ -21,9 +21,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def machines() -> Iterator[list[Machine]]:
     path = Path(tempfile.mkdtemp(prefix="kubestage-test-", dir="/run"))
-    made = [
-        Machine(path / str(i), f"172.29.0.{i}", f"192.0.2.{i}") for i in (1, 2)
-    ]
+    made = [Machine(path / str(i), f"172.29.0.{i}", f"192.0.2.{i}") for i in (1, 2)]
     join(made[0], made[1])
     yield made
     for machine in made:
@@ -100,7 +98,9 @@ def test_only_what_changed_is_sent(tmp_path: Path) -> None:
     del machine_config
     from netlab import FabricConfig
 
-    config = FabricConfig("c", tmp_path, "10.77.0.0/16", "10.78.0.0/16", "172.29.0.0/16", "172.29.0.1")
+    config = FabricConfig(
+        "c", tmp_path, "10.77.0.0/16", "10.78.0.0/16", "172.29.0.0/16", "172.29.0.1"
+    )
     old = {"h": peer(2)}
     assert plan_peers(config, old, old).additions == []
     more = Peer(old["h"].underlay_ip, old["h"].host_address, ("10.77.2.0/24", "10.77.9.0/24"))
