@@ -26,7 +26,7 @@ def cluster_roles() -> list[Object]:
     # Unlike Kubernetes: our controllers share the manager's identity instead of a service account
     # each, so that their requests leave in one batch.
     """
-    flow = "/apis/kubestage.io/v1/flow/*"
+    flow = ("/apis/kubestage.io/v1/flow", "/apis/kubestage.io/v1/flow/*")
     shared: list[Object] = []
     for controller in controller_roles():
         shared += [r for r in controller["rules"] if r not in shared]
@@ -34,7 +34,7 @@ def cluster_roles() -> list[Object]:
         cluster_role(
             "kubestage:kubelet-host",
             [
-                rule(READ, CORE, "pods nodes services configmaps secrets namespaces"),
+                rule(READ, CORE, "pods nodes services"),
                 rule(READ, "node.k8s.io", "runtimeclasses"),
                 rule(READ, "storage.k8s.io", "csidrivers"),
                 events_rule(),
@@ -48,10 +48,10 @@ def cluster_roles() -> list[Object]:
                 rule("get list watch", CORE, "nodes"),
             ],
         ),
-        cluster_role("kubestage:flow-reporter", [urls(flow, "get post")]),
+        cluster_role("kubestage:flow-reporter", [urls(" ".join(flow), "get post")]),
         cluster_role(
             "kubestage:flow-viewer",
-            [urls(flow)],
+            [urls(" ".join(flow))],
             {f"{RBAC_GROUP}/aggregate-to-view": "true"},
         ),
         cluster_role("kubestage:controllers", shared),
