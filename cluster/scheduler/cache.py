@@ -333,6 +333,8 @@ class NodeTable:
         self.new_epoch()
 
     def _set_images(self, row: int, entry: NodeRow, images: Iterable[Mapping[str, Any]]) -> None:
+        if entry.obj is not None and (entry.obj.get("status") or {}).get("images") == images:
+            return
         fresh = {
             normalized_image(name): int(image.get("sizeBytes") or 0)
             for image in images
