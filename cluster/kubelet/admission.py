@@ -36,7 +36,7 @@ class Allocations:
         if uid in self.pods:
             return None
         requests = pod_requests(pod)
-        refusal = self._selector(pod, node) or self._fits(requests)
+        refusal = self.selector(pod, node) or self._fits(requests)
         if refusal is None:
             self.restore(uid, requests)
         return refusal
@@ -64,7 +64,7 @@ class Allocations:
                 return _out_of(name, wanted, used, capacity)
         return None
 
-    def _selector(self, pod: Object, node: Object) -> Refusal | None:
+    def selector(self, pod: Object, node: Object) -> Refusal | None:
         selector = pod["spec"].get("nodeSelector")
         if not selector:
             return None

@@ -1,4 +1,4 @@
-"""Settings of a pool of kubelets and of each node in it (KubeletConfiguration, as far as emulated)."""
+"""Settings of a pool of kubelets and of each of its nodes (KubeletConfiguration, in part)."""
 
 from __future__ import annotations
 

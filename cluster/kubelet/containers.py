@@ -223,7 +223,6 @@ async def _ensure_image(worker: PodWorker, view: ContainerView) -> Image | None:
     until = node.image_backoff.waits_until(key, worker.marks.get("pull:" + name, (0, 0))[1], now)
     if until:
         node.normal(state.pod, "BackOff", messages.pull_backoff(name), view.field_path)
-        text = f"{messages.pull_backoff(name)}: {view.waiting_message.partition(': ErrImagePull: ')[2] or view.waiting_message}"
         text = f"{messages.pull_backoff(name)}: ErrImagePull: {_last_pull_error(view)}"
         _fail_image(worker, view, "ImagePullBackOff", text, until)
         return None

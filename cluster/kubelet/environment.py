@@ -26,7 +26,8 @@ class ConfigError(Exception):
 
 
 def service_environment(services: Iterable[Object], namespace: str, links: bool) -> dict[str, str]:
-    """{SVC}_SERVICE_HOST and friends: of the pod's namespace if it wants links, of `kubernetes` always."""
+    """{SVC}_SERVICE_HOST and friends: of the pod's namespace if it wants links, of `kubernetes`
+    always."""
     env: dict[str, str] = {}
     for service in services:
         meta, spec = service["metadata"], service["spec"]
@@ -64,7 +65,8 @@ def container_environment(
     services: Mapping[str, str],
     status: Mapping[str, str],
 ) -> dict[str, str]:
-    """The whole environment. `status` has what only the node knows (podIP, hostIP...). Raises ConfigError."""
+    """The whole environment. `status` has what only the node knows (podIP, hostIP...). Raises
+    ConfigError."""
     env: dict[str, str] = {}
     namespace = pod["metadata"]["namespace"]
     for source in container.get("envFrom") or ():

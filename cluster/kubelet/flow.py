@@ -1,7 +1,8 @@
-"""Reports of stage times to the API server's flow log (`kubestage flow`): best effort, few a second.
+"""Reports of stage times to the API server's flow log (`kubestage flow`): best effort, few a
+second.
 
-# Unlike Kubernetes: it has nothing of the kind. Pods past RATE a second are left out, so that a storm
-of pods is not slowed by being described.
+# Unlike Kubernetes: it has nothing of the kind. Pods past RATE a second are left out, so that a
+storm of pods is not slowed by being described.
 """
 
 from __future__ import annotations

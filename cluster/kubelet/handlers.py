@@ -1,7 +1,7 @@
 """What probes and lifecycle hooks do: HTTP, TCP and commands against a running container.
 
-Plays pkg/probe and pkg/kubelet/lifecycle/handlers.go. Connections go from this host to the pod's own
-address; where the pod network is emulated the workload is asked in memory.
+Plays pkg/probe and pkg/kubelet/lifecycle/handlers.go. Connections go from this host to the pod's
+own address; where the pod network is emulated the workload is asked in memory.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ async def _http(
     except TimeoutError:
         return Verdict(
             False,
-            f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)',
+            f'Get "{url}": context deadline exceeded '
+            "(Client.Timeout exceeded while awaiting headers)",
         )
     except (OSError, EOFError, ValueError) as error:
         text = f"dial tcp {host}:{port}: {_errno_text(error)}"

@@ -1,7 +1,8 @@
 """Registers the nodes of a pool and keeps them alive: Lease renewals and status reports.
 
-Plays pkg/kubelet/kubelet_node_status.go and component-helpers' lease controller. One ticking task for
-all nodes, whose turns are spread over the interval; requests leave in batches and are not waited for.
+Plays pkg/kubelet/kubelet_node_status.go and component-helpers' lease controller. One ticking task
+for all nodes, whose turns are spread over the interval; requests leave in batches and are not
+waited for.
 """
 
 from __future__ import annotations

@@ -51,14 +51,9 @@ def _instance(worker: PodWorker, view: ContainerView, previous: bool) -> Contain
     state = worker.state
     where = f'container "{view.name}" in pod "{state.name}"'
     if previous:
-        found = view.previous if view.previous is not None else None
+        found = view.previous
         if found is None:
-            pod = f"{state.name}_{state.namespace}({state.uid})"
-            raise BadRequest(
-                f'previous terminated container "{view.name}" in pod "{state.name}" not found'
-                if pod
-                else ""
-            )
+            raise BadRequest(f"previous terminated {where} not found")
         return found
     if view.current is None:
         reason = view.waiting_reason or "ContainerCreating"

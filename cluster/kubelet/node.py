@@ -5,11 +5,13 @@ Plays the node half of pkg/kubelet/kubelet_node_status.go. The pool beats its he
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cluster.api.meta import Clock, Object
+from cluster.api.errors import StatusError
+from cluster.api.meta import NODES, Clock, Object
 from cluster.client import Client, EventRecorder
 from cluster.kubelet.admission import Allocations, Refusal
 from cluster.kubelet.backoff import Backoff
@@ -25,6 +27,8 @@ from cluster.runtime.service import RuntimeService
 if TYPE_CHECKING:
     from cluster.client import Informer
     from cluster.kubelet.worker import PodWorker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -93,6 +97,17 @@ class NodeAgent:
         """Take the pod in, or say why not."""
         node = self.node or {"metadata": {"labels": dict(self.spec.labels)}}
         return self.allocations.admit(uid, pod, node)
+
+    def mismatch(self, pod: Object) -> bool:
+        """Whether the node, as we know it, does not match the pod's selector or affinity."""
+        return self.node is not None and self.allocations.selector(pod, self.node) is not None
+
+    async def refresh(self) -> None:
+        """Read the node again; without an answer what is known stays."""
+        try:
+            self.node = await self.client.get(NODES, self.name)
+        except StatusError as error:
+            log.warning("node %s cannot be read: %s", self.name, error)
 
     def normal(self, pod: Object, reason: str, message: str, field_path: str = "") -> None:
         self.recorder.event(pod, "Normal", reason, message, field_path=field_path)

@@ -1,8 +1,8 @@
 """What a kubelet knows of one pod, and what to do about it: the decisions of a pod worker.
 
-Plays computePodActions of pkg/kubelet/kuberuntime/kuberuntime_manager.go. Synchronous and pure but for
-the state it is given: `plan_actions` looks at spec, containers and back-offs and names the next steps;
-worker.py takes them.
+Plays computePodActions of pkg/kubelet/kuberuntime/kuberuntime_manager.go. Synchronous and pure but
+for the state it is given: `plan_actions` looks at spec, containers and back-offs and names the next
+steps; worker.py takes them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _FIELDS = {"init": "initContainers", "sidecar": "initContainers", "container": "
 class ContainerView:
     """One container of the spec with its latest and its previous instance.
 
-    `started`: startup probe passed (or none) and postStart done. `ready`: readiness probe passes (or none).
-    `waiting_*`: why there is no instance, or none again."""
+    `started`: startup probe passed (or none) and postStart done. `ready`: readiness probe passes
+    (or none). `waiting_*`: why there is no instance, or none again."""
 
     spec: Object
     kind: ContainerKind
@@ -61,7 +61,8 @@ class ContainerView:
 
 @dataclass(slots=True)
 class PodState:
-    """One pod on its node. `pod` is the API's latest object, shared with the informer: never changed."""
+    """One pod on its node. `pod` is the API's latest object, shared with the informer: never
+    changed."""
 
     pod: Object
     uid: str
@@ -193,9 +194,9 @@ def _restart(
 def _is_over(state: PodState) -> bool:
     """Every main container ended for good, or an init container failed for good."""
     for view in state.init_views():
-        if view.kind == "init" and view.exited and not view.succeeded:
-            if not wants_restart(state, view):
-                return not any(v.running for v in state.main_views())
+        failed = view.kind == "init" and view.exited and not view.succeeded
+        if failed and not wants_restart(state, view):
+            return not any(v.running for v in state.main_views())
     return all(v.exited and not wants_restart(state, v) for v in state.main_views())
 
 

@@ -1,7 +1,8 @@
 """A pod's status as its kubelet writes it.
 
 Plays generateAPIPodStatus and convertToAPIContainerStatuses of pkg/kubelet/kubelet_pods.go and
-pkg/kubelet/status/generate.go. Pure: PodState and the clock in, v1.PodStatus out, in upstream's words.
+pkg/kubelet/status/generate.go. Pure: PodState and the clock in, v1.PodStatus out, in upstream's
+words.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def rfc3339(seconds: float) -> str:
 
 
 def pod_status(state: PodState, host_ip: str, minor: int, now: float) -> Object:
-    """The whole status, foreign conditions of the API's object included. `minor`: Kubernetes version."""
+    """The whole status, foreign conditions of the API's object included. `minor`: Kubernetes
+    version."""
     pod = state.pod
     old = pod.get("status") or {}
     init = [container_status(state, v, minor) for v in state.views if v.kind != "container"]

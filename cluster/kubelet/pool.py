@@ -63,7 +63,7 @@ class KubeletPool:
         self._heartbeat = Heartbeat(self.context, self._agents.values, self._network_ready)
         self.server = KubeletServer(self)
 
-    # -- life -------------------------------------------------------------------------------------
+    # -- life ----------
 
     async def start(self, server_socket: socket.socket | None = None) -> None:
         """Listen (on `server_socket`, or config.server_host:port) and begin to work. Nodes join by
@@ -120,7 +120,7 @@ class KubeletPool:
             worker.handle_gone()
         self.context.runtime.images.forget_node(name)
 
-    # -- what the server and others look at ----------------------------------------------------------
+    # -- what the server and others look at ----------
 
     @property
     def agents(self) -> dict[str, NodeAgent]:
@@ -140,7 +140,7 @@ class KubeletPool:
     def has_synced(self) -> bool:
         return self._pods is not None and self._pods.has_synced
 
-    # -- inside -----------------------------------------------------------------------------------------
+    # -- inside ----------
 
     def _add_agent(self, spec: NodeSpec) -> NodeAgent:
         client = self._client_for_node(spec.name)

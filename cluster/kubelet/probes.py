@@ -45,7 +45,8 @@ class Tally:
 Ask = Callable[[Object, float], Awaitable[Verdict]]
 """Runs a probe's handler within seconds."""
 Tell = Callable[[ProbeType, bool, Verdict, bool], None]
-"""Told of every result: type, the tally's value (True unless failed), the verdict, whether it changed."""
+"""Told of every result: type, the tally's value (True unless failed), the verdict, whether it
+changed."""
 
 
 class Prober:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cluster.kubelet.environment import expand
 from cluster.kubelet.hosts import hostname_of
 from cluster.kubelet.podstate import ContainerView, PodState
-from cluster.runtime.commands import sleep_seconds
+from cluster.runtime.coreutils import sleep_seconds
 from cluster.runtime.model import ContainerConfig, Fault, Mount, Port, SandboxConfig
 from cluster.runtime.network import PortMapping
 

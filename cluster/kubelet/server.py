@@ -1,7 +1,8 @@
 """The kubelets' HTTPS server: logs, exec, attach, port-forward, pods, statistics, metrics.
 
-Plays pkg/kubelet/server. One server answers for all nodes of a pool: a pod is looked up among all of
-them. Callers show a client certificate of the cluster's CA; who may come in is decided by its names.
+Plays pkg/kubelet/server. One server answers for all nodes of a pool: a pod is looked up among all
+of them. Callers show a client certificate of the cluster's CA; who may come in is decided by its
+names.
 """
 
 from __future__ import annotations

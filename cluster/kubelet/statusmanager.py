@@ -1,4 +1,5 @@
-"""Writes pods' statuses: one request in flight a pod, the newest status wins, then the final delete.
+"""Writes pods' statuses: one request in flight a pod, the newest status wins, then the final
+delete.
 
 Plays pkg/kubelet/status/status_manager.go. A request leaves in the client's batch of its node's
 identity; what changes while it flies is sent once it has landed.
@@ -52,7 +53,8 @@ class StatusManager:
             self._send(entry, pod)
 
     def publish_and_delete(self, client: Client, pod: Object, status: Object | None) -> None:
-        """The last status of a terminated pod, then its removal from the API (grace 0, this uid only)."""
+        """The last status of a terminated pod, then its removal from the API (grace 0, this uid
+        only)."""
         entry = self._entry(client, pod)
         entry.delete_wanted = True
         if status is not None:

@@ -10,7 +10,8 @@ from cluster.api.meta import Object
 
 def first_patch(pod: Object, status: Object) -> Object:
     """A merge patch that only lands on the version the kubelet has seen: a plain merge of the whole
-    status is the cheapest for the API server, and the version makes it safe for others' conditions."""
+    status is the cheapest for the API server, and the version makes it safe for others' conditions.
+    """
     meta = pod["metadata"]
     return {
         "metadata": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]},

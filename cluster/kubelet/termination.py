@@ -1,6 +1,7 @@
 """The end of a pod: hooks, signals, sandbox, last status, removal.
 
-Plays SyncTerminatingPod/SyncTerminatedPod of pkg/kubelet/kubelet.go and killContainer of kuberuntime.
+Plays SyncTerminatingPod/SyncTerminatedPod of pkg/kubelet/kubelet.go and killContainer of
+kuberuntime.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One pod's worker: takes the steps that podstate.py plans, one at a time.
 
-Plays pkg/kubelet/pod_workers.go with the SyncPod half of kuberuntime. A worker has no task while its pod
-is at rest: an event (a change in the API, an exit, a probe, a timer) wakes it, it plans and acts until
-there is nothing to do, writes the status and is gone again.
+Plays pkg/kubelet/pod_workers.go with the SyncPod half of kuberuntime. A worker has no task while
+its pod is at rest: an event (a change in the API, an exit, a probe, a timer) wakes it, it plans and
+acts until there is nothing to do, writes the status and is gone again.
 """
 
 from __future__ import annotations
@@ -42,9 +42,24 @@ class PodWorker:
     """Call `handle_*` from the event loop; everything else happens by itself."""
 
     __slots__ = (
-        "_deadline", "_dirty", "_mount_tries", "_slow", "_task", "_timers", "_waiting", "admitted", "announced",
-        "deleted", "finished", "marks", "node", "probers", "seen_at", "state", "terminating",
-    )  # fmt: skip
+        "_deadline",
+        "_dirty",
+        "_mount_tries",
+        "_slow",
+        "_task",
+        "_timers",
+        "_waiting",
+        "admitted",
+        "announced",
+        "deleted",
+        "finished",
+        "marks",
+        "node",
+        "probers",
+        "seen_at",
+        "state",
+        "terminating",
+    )
 
     def __init__(self, node: NodeAgent, pod: Object) -> None:
         self.node = node
@@ -65,7 +80,7 @@ class PodWorker:
         self._deadline = 0.0
         self._mount_tries = 0
 
-    # -- events ---------------------------------------------------------------------------------
+    # -- events ----------
 
     def handle_pod(self, pod: Object) -> None:
         """The API's object was seen, new or changed."""
@@ -134,7 +149,7 @@ class PodWorker:
         if self._task is not None:
             self._task.cancel()
 
-    # -- turns ------------------------------------------------------------------------------------
+    # -- turns ----------
 
     async def _run(self) -> None:
         context = self.node.context
@@ -164,6 +179,9 @@ class PodWorker:
     async def _sync(self) -> None:
         """One turn towards what the spec wants."""
         state, context = self.state, self.node.context
+        if not self.admitted and self.node.mismatch(state.pod):
+            # Labels may have changed since the node was last read: look before refusing.
+            await self.node.refresh()
         if self.finished or not self._admit():
             return
         if context.clock.now() >= self._deadline > 0:
@@ -285,7 +303,7 @@ class PodWorker:
         self.node.normal(state.pod, "DeadlineExceeded", state.message)
         await termination.finish(self)
 
-    # -- what the other files of a worker use -------------------------------------------------------
+    # -- what the other files of a worker use ----------
 
     async def wait(self, awaitable: Any) -> Any:
         """Wait for something that the pod's end may interrupt. Raises Interrupted."""

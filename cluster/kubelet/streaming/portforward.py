@@ -1,8 +1,8 @@
 """Port-forward: pairs of SPDY streams, each joined to a port of the pod.
 
 Plays k8s.io/kubelet's portforward/httpstream.go and websocket.go. kubectl tunnels SPDY through a
-WebSocket (SPDY/3.1+portforward.k8s.io); older clients speak SPDY bare. Connections go to the pod's own
-address; where the pod network is emulated the workload is joined in memory.
+WebSocket (SPDY/3.1+portforward.k8s.io); older clients speak SPDY bare. Connections go to the pod's
+own address; where the pod network is emulated the workload is joined in memory.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """SPDY/3.1, as far as Kubernetes' streaming uses it, over any pair of byte streams.
 
-Plays github.com/moby/spdystream. The client opens streams (SYN_STREAM) with a `streamtype` header; data
-flows in frames; each side may half-close. Flow-control windows are kept generous and never enforced,
-as spdystream does. Limits: STREAMS at once, frames of FRAME_BYTES.
+Plays github.com/moby/spdystream. The client opens streams (SYN_STREAM) with a `streamtype` header;
+data flows in frames; each side may half-close. Flow-control windows are kept generous and never
+enforced, as spdystream does. Limits: STREAMS at once, frames of FRAME_BYTES.
 """
 
 from __future__ import annotations

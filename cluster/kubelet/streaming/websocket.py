@@ -1,7 +1,7 @@
 """The WebSocket side: v5/v4.channel.k8s.io, framing by the websockets library without its I/O.
 
-Plays k8s.io/apimachinery/pkg/util/httpstream/wsstream: the first byte of each message is the channel;
-in v5 the message 255,N closes stream N.
+Plays k8s.io/apimachinery/pkg/util/httpstream/wsstream: the first byte of each message is the
+channel; in v5 the message 255,N closes stream N.
 """
 
 from __future__ import annotations

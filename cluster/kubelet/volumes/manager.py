@@ -1,4 +1,5 @@
-"""Mounting, as far as it happens: sources are waited for, files are written when somebody can read them."""
+"""Mounting, as far as it happens: sources are waited for, files are written when somebody can read
+them."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class MountFailed(Exception):
 
 
 class VolumeManager:
-    """Volumes of all pods of a process, under state_dir/pods/UID as upstream's root directory has them."""
+    """Volumes of all pods of a process, under state_dir/pods/UID as upstream's root directory has
+    them."""
 
     def __init__(self, config: KubeletConfig, sources: SourceCache, clock: Clock) -> None:
         self._config = config

@@ -111,9 +111,8 @@ def payload(pod: Object, volume: Object, lookup: Lookup, tokens: Mapping[str, st
                 files.update(_object_files("Secret", item["name"], item, mode, lookup))
             elif (item := part.get("downwardAPI")) is not None:
                 files.update(_downward(pod, item.get("items") or (), mode))
-            elif (item := part.get("serviceAccountToken")) is not None:
-                if item["path"] in tokens:
-                    files[item["path"]] = (tokens[item["path"]].encode(), mode)
+            elif (item := part.get("serviceAccountToken", {})) and item["path"] in tokens:
+                files[item["path"]] = (tokens[item["path"]].encode(), mode)
     return files
 
 

@@ -1,7 +1,8 @@
 """ConfigMaps and Secrets that pods of this process use: read once, kept for a while.
 
 Plays pkg/kubelet/util/manager (cache based). # Unlike Kubernetes: kubelets of one process share the
-cache; a pod bound to a node is what allows that node to read the object, so each could read it itself.
+cache; a pod bound to a node is what allows that node to read the object, so each could read it
+itself.
 """
 
 from __future__ import annotations
