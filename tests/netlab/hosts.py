@@ -1,4 +1,5 @@
-"""Machines for tests: each is a network namespace of its own, so no test meets a running cluster."""
+"""Machines for tests: each is a network namespace of its own, so no test meets a running
+cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ T = TypeVar("T")
 
 
 class Machine:
-    """A host: a thread that lives in an empty network namespace. Threads it starts live there too."""
+    """A host: a thread that lives in an empty network namespace. Threads it starts live there
+    too."""
 
     def __init__(self, state_dir: Path, address: str = "172.29.0.1", underlay: str = "") -> None:
         self.thread = NamespaceThread("machine")

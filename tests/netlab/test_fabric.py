@@ -152,7 +152,8 @@ def _interfaces() -> set[str]:
 
 
 def _fork_and_die(machine: Machine, last_call: int) -> int:
-    """Forks in the machine's thread: the child has no other, and lives in the machine's namespace."""
+    """Forks in the machine's thread: the child has no other, and lives in the machine's
+    namespace."""
     pid = os.fork()
     if pid == 0:
         signal.alarm(20)
