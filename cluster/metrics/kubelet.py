@@ -1,7 +1,8 @@
-"""Metrics of the kubelet and its runtime, under upstream's names (pkg/kubelet/metrics, component-base).
+"""Metrics of the kubelet and its runtime, under upstream's names (pkg/kubelet/metrics,
+component-base).
 
-One set a process: the kubelets of one pool count together. Children of labelled metrics are kept: a lookup by label
-costs more than the observation.
+One set a process: the kubelets of one pool count together. Children of labelled metrics are kept: a
+lookup by label costs more than the observation.
 """
 
 from __future__ import annotations
@@ -44,17 +45,24 @@ class RuntimeMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
         self.operations = Counter(
-            "kubelet_runtime_operations", "Cumulative number of runtime operations by operation type.",
-            ["operation_type"], registry=registry,
-        )  # fmt: skip
+            "kubelet_runtime_operations",
+            "Cumulative number of runtime operations by operation type.",
+            ["operation_type"],
+            registry=registry,
+        )
         self.errors = Counter(
-            "kubelet_runtime_operations_errors", "Cumulative number of runtime operation errors by operation type.",
-            ["operation_type"], registry=registry,
-        )  # fmt: skip
+            "kubelet_runtime_operations_errors",
+            "Cumulative number of runtime operation errors by operation type.",
+            ["operation_type"],
+            registry=registry,
+        )
         self.seconds = Histogram(
-            "kubelet_runtime_operations_duration_seconds", "Duration in seconds of runtime operations.",
-            ["operation_type"], registry=registry, buckets=_DEFAULT,
-        )  # fmt: skip
+            "kubelet_runtime_operations_duration_seconds",
+            "Duration in seconds of runtime operations.",
+            ["operation_type"],
+            registry=registry,
+            buckets=_DEFAULT,
+        )
         self._children: dict[str, tuple[Counter, Histogram]] = {}
 
     def count(self, operation: str, seconds: float, *, failed: bool = False) -> None:
@@ -96,22 +104,29 @@ class KubeletMetrics:
         )
         self.pod_start_seconds = Histogram(
             "kubelet_pod_start_duration_seconds",
-            "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run.",
-            registry=registry, buckets=_START,
-        )  # fmt: skip
+            "Duration in seconds from kubelet seeing a pod for the first time to the pod running.",
+            registry=registry,
+            buckets=_START,
+        )
         self.pod_start_sli_seconds = Histogram(
             "kubelet_pod_start_sli_duration_seconds",
-            "Duration in seconds to start a pod, excluding time to pull images and run init containers, measured from pod creation.",
-            registry=registry, buckets=_START,
-        )  # fmt: skip
+            "Duration in seconds from the creation of a pod to its running, without image pulls.",
+            registry=registry,
+            buckets=_START,
+        )
         self.pod_worker_seconds = Histogram(
-            "kubelet_pod_worker_duration_seconds", "Duration in seconds to sync a single pod.", ["operation_type"],
-            registry=registry, buckets=_DEFAULT,
-        )  # fmt: skip
+            "kubelet_pod_worker_duration_seconds",
+            "Duration in seconds to sync a single pod.",
+            ["operation_type"],
+            registry=registry,
+            buckets=_DEFAULT,
+        )
         self.worker_start_seconds = Histogram(
             "kubelet_pod_worker_start_duration_seconds",
-            "Duration in seconds from kubelet seeing a pod to starting a worker.", registry=registry, buckets=_DEFAULT,
-        )  # fmt: skip
+            "Duration in seconds from kubelet seeing a pod to starting a worker.",
+            registry=registry,
+            buckets=_DEFAULT,
+        )
         self.status_seconds = Histogram(
             "kubelet_pod_status_sync_duration_seconds",
             "Duration in seconds to sync a pod status update.", registry=registry, buckets=_DEFAULT,
@@ -135,9 +150,12 @@ class KubeletMetrics:
             ["probe_type", "result"], registry=registry,
         )  # fmt: skip
         self.volumes = Histogram(
-            "storage_operation_duration_seconds", "Storage operation duration.", ["operation_name", "volume_plugin"],
-            registry=registry, buckets=_DEFAULT,
-        )  # fmt: skip
+            "storage_operation_duration_seconds",
+            "Storage operation duration.",
+            ["operation_name", "volume_plugin"],
+            registry=registry,
+            buckets=_DEFAULT,
+        )
         self.heartbeats = Counter(
             "kubestage_kubelet_heartbeats", "Lease renewals.", ["result"], registry=registry
         )

@@ -1,8 +1,10 @@
-"""The container runtime: emulated images, sandboxes, containers and workloads behind CRI v1's verbs.
+"""The container runtime: emulated images, sandboxes, containers and workloads behind CRI v1's
+verbs.
 
-Plays containerd. What is real: the pod's network namespace and address (through PodNetwork), every listening socket, the
-bytes of logs and volumes, commands of `kubectl exec`. What is emulated: the image and the process it would run.
-Start at `RuntimeService` (service.py); behaviours are planned in workloads.py and answer in answers.py.
+Plays containerd. What is real: the pod's network namespace and address (through PodNetwork), every
+listening socket, the bytes of logs and volumes, commands of `kubectl exec`. What is emulated: the
+image and the process it would run. Start at `RuntimeService` (service.py); behaviours are planned
+in workloads.py and answer in answers.py.
 """
 
 from cluster.runtime.emulated_network import EmulatedPodNetwork

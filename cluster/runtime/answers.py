@@ -1,7 +1,8 @@
 """What emulated servers answer: pure functions from a request to a response.
 
-Plays the programs inside well-known images: nginx, Apache httpd, agnhost netexec and serve-hostname, redis, an echo.
-Every answer names its pod, so that whoever calls a Service sees who answered.
+Plays the programs inside well-known images: nginx, Apache httpd, agnhost netexec and
+serve-hostname, redis, an echo. Every answer names its pod, so that whoever calls a Service sees who
+answered.
 """
 
 from __future__ import annotations
@@ -47,10 +48,22 @@ class Identity:
 HttpHandler = Callable[[Identity, HttpRequest], HttpAnswer]
 
 REASONS = {
-    200: "OK", 201: "Created", 204: "No Content", 301: "Moved Permanently", 302: "Found", 400: "Bad Request",
-    401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 412: "Precondition Failed",
-    500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
-}  # fmt: skip
+    200: "OK",
+    201: "Created",
+    204: "No Content",
+    301: "Moved Permanently",
+    302: "Found",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    412: "Precondition Failed",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
 
 
 def encode(answer: HttpAnswer, server: str, *, head: bool = False, close: bool = False) -> bytes:
@@ -67,15 +80,19 @@ def encode(answer: HttpAnswer, server: str, *, head: bool = False, close: bool =
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head else answer.body)
 
 
+_NGINX_ERROR = (
+    b"<html>\r\n<head><title>%s</title></head>\r\n<body>\r\n"
+    b"<center><h1>%s</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+
+
 def nginx(who: Identity, request: HttpRequest) -> HttpAnswer:
     """The welcome page, with the pod's name in it."""
     path = urlsplit(request.target).path
     if path not in ("/", "/index.html"):
-        body = b"<html>\r\n<head><title>404 Not Found</title></head>\r\n<body>\r\n<center><h1>404 Not Found</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-        return HttpAnswer(404, body, "text/html")
+        return HttpAnswer(404, _NGINX_ERROR % (b"404 Not Found", b"404 Not Found"), "text/html")
     if request.method not in ("GET", "HEAD"):
-        body = b"<html><head><title>405 Not Allowed</title></head><body><h1>405 Not Allowed</h1></body></html>\r\n"
-        return HttpAnswer(405, body, "text/html")
+        return HttpAnswer(405, _NGINX_ERROR % (b"405 Not Allowed", b"405 Not Allowed"), "text/html")
     page = (
         "<!DOCTYPE html>\n<html>\n<head>\n<title>Welcome to nginx!</title>\n</head>\n<body>\n"
         "<h1>Welcome to nginx!</h1>\n"
@@ -138,7 +155,10 @@ def netexec(who: Identity, request: HttpRequest) -> HttpAnswer:
 def generic(who: Identity, request: HttpRequest) -> HttpAnswer:
     """An image we know nothing of: 200 for every path, with the pod's name."""
     path = unquote(urlsplit(request.target).path)
-    text = f"Pod: {who.pod}\nNamespace: {who.namespace}\nNode: {who.node}\nIP: {who.ip}\nImage: {who.image}\nPath: {path}\n"
+    text = (
+        f"Pod: {who.pod}\nNamespace: {who.namespace}\nNode: {who.node}\nIP: {who.ip}\n"
+        f"Image: {who.image}\nPath: {path}\n"
+    )
     return HttpAnswer(200, text.encode())
 
 
@@ -183,8 +203,12 @@ def redis(who: Identity, words: list[bytes]) -> bytes:
         who.state.clear()
         return b"+OK\r\n"
     if name == b"INFO":
-        text = f"# Server\r\nredis_version:7.4.0\r\nredis_mode:standalone\r\nos:Linux\r\ntcp_port:6379\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n# Keyspace\r\ndb0:keys={len(who.state)}\r\n"
-        return _bulk(text.encode())
+        lines = (
+            "# Server", "redis_version:7.4.0", "redis_mode:standalone", "os:Linux", "tcp_port:6379",
+            "# Replication", "role:master", "connected_slaves:0", "# Keyspace",
+            f"db0:keys={len(who.state)}",
+        )  # fmt: skip
+        return _bulk("".join(f"{line}\r\n" for line in lines).encode())
     if name in (b"SELECT", b"AUTH", b"QUIT", b"CLIENT"):
         return b"+OK\r\n"
     if name in (b"COMMAND", b"CONFIG"):

@@ -1,8 +1,8 @@
 """A pod network without a kernel: addresses out of each node's podCIDR, nothing behind them.
 
-Plays CNI for `--network none` and for tests. Promises: the same address for the same sandbox, none handed out twice
-while held, lowest-recently-used first. Leaves out sockets and commands: `listen` and `run` refuse, so that the runtime
-answers probes in memory and exec says why it cannot run.
+Plays CNI for `--network none` and for tests. Promises: the same address for the same sandbox, none
+handed out twice while held, lowest-recently-used first. Leaves out sockets and commands: `listen`
+and `run` refuse, so that the runtime answers probes in memory and exec says why it cannot run.
 """
 
 from __future__ import annotations

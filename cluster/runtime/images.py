@@ -1,7 +1,8 @@
 """Images: names, what is known of each, and the pulling of them.
 
-Plays containerd's image service and a registry. An image has a name, a size and a behaviour; pulling takes
-registry_seconds + size / bandwidth and fills the node's cache. Leaves out layers that images share.
+Plays containerd's image service and a registry. An image has a name, a size and a behaviour;
+pulling takes registry_seconds + size / bandwidth and fills the node's cache. Leaves out layers that
+images share.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _HOST = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A parsed image name. `canonical` is what containerd calls it, `familiar` the repository without defaults."""
+    """A parsed image name. `canonical` is what containerd calls it, `familiar` the repository
+    without defaults."""
 
     domain: str
     path: str
@@ -52,7 +54,8 @@ class Reference:
 
 
 def parse_reference(image: str) -> Reference:
-    """distribution/reference.ParseNormalizedNamed with the default tag. Raises InvalidImageName in its words."""
+    """distribution/reference.ParseNormalizedNamed with the default tag. Raises InvalidImageName in
+    its words."""
     rest, _, digest = image.partition("@")
     head, slash, tail = rest.partition("/")
     is_domain = slash and (
@@ -76,7 +79,8 @@ def parse_reference(image: str) -> Reference:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image. `behaviour` names a workload of workloads.py; `command` is what its configuration runs."""
+    """One image. `behaviour` names a workload of workloads.py; `command` is what its configuration
+    runs."""
 
     reference: Reference
     size_bytes: int
@@ -116,7 +120,8 @@ _KNOWN: dict[str, tuple[str, int, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """The registry and the nodes' link to it. `missing` are patterns of canonical names that do not exist."""
+    """The registry and the nodes' link to it. `missing` are patterns of canonical names that do not
+    exist."""
 
     bandwidth_bytes_per_second: float = 200e6
     registry_seconds: float = 0.02
@@ -142,7 +147,8 @@ class PullResult:
 
 
 class ImageStore:
-    """Catalogue, and each node's cache. Pulls of one image on one node that overlap share one download."""
+    """Catalogue, and each node's cache. Pulls of one image on one node that overlap share one
+    download."""
 
     def __init__(self, config: ImageConfig, clock: Clock) -> None:
         self._config = config
@@ -228,11 +234,15 @@ class ImageStore:
         ref = image.reference
         if not any(p.search(ref.canonical) for p in self._missing):
             return
-        where = f'failed to pull and unpack image "{ref.canonical}": failed to resolve reference "{ref.canonical}"'
+        where = (
+            f'failed to pull and unpack image "{ref.canonical}": '
+            f'failed to resolve reference "{ref.canonical}"'
+        )
         if ".invalid/" in ref.canonical or ref.canonical.startswith("invalid"):
             host = ref.domain
             raise ImageNotFound(
-                f'{where}: failed to do request: Head "https://{host}/v2/{ref.path}/manifests/{ref.tag}": '
+                f"{where}: failed to do request: "
+                f'Head "https://{host}/v2/{ref.path}/manifests/{ref.tag}": '
                 f"dial tcp: lookup {host.partition(':')[0]}: no such host"
             )
         if image.known:

@@ -1,8 +1,9 @@
 """The runtime's memory across a kill -9: an append-only file of JSON lines.
 
-Plays containerd's metadata store. Records written in one turn of the loop leave in one write; they are not synced to the
-disk, because they must outlive the process, not the machine (whose pods a power cut ends as well). A torn last line is
-ignored. The file is rewritten from the live records once it is mostly dead ones.
+Plays containerd's metadata store. Records written in one turn of the loop leave in one write; they
+are not synced to the disk, because they must outlive the process, not the machine (whose pods a
+power cut ends as well). A torn last line is ignored. The file is rewritten from the live records
+once it is mostly dead ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ COMPACT_MINIMUM = 2_000
 
 
 class Journal:
-    """`live` gives the records that would rebuild the present state; it is asked when the file is compacted."""
+    """`live` gives the records that would rebuild the present state; it is asked when the file is
+    compacted."""
 
     def __init__(self, path: Path, live: Callable[[], Iterable[Record]]) -> None:
         self._path = path
@@ -54,7 +56,8 @@ class Journal:
             self._scheduled = asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what waits. Raises OSError when the disk is full: a container nobody remembers would leak."""
+        """Write what waits. Raises OSError when the disk is full: a container nobody remembers
+        would leak."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None

@@ -1,8 +1,9 @@
 """Container logs: CRI's format in a file per container, written in batches.
 
-Plays containerd's log writing and pkg/kubelet/kuberuntime/logs. Lines wait in memory and go to their file together
-(at most FLUSH_SECONDS later, or when somebody reads), so a quiet container costs nothing and a chatty one few writes.
-At most the last FLUSH_SECONDS are lost by a kill -9. Limits: a file of ROTATE_BYTES is renamed to `.1`, one kept.
+Plays containerd's log writing and pkg/kubelet/kuberuntime/logs. Lines wait in memory and go to
+their file together (at most FLUSH_SECONDS later, or when somebody reads), so a quiet container
+costs nothing and a chatty one few writes. At most the last FLUSH_SECONDS are lost by a kill -9.
+Limits: a file of ROTATE_BYTES is renamed to `.1`, one kept.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the runtime's verbs take and give: CRI v1's messages as values.
 
-Plays k8s.io/cri-api/pkg/apis/runtime/v1 (PodSandboxConfig, ContainerConfig, ContainerStatus), cut to what is emulated.
+Plays k8s.io/cri-api/pkg/apis/runtime/v1 (PodSandboxConfig, ContainerConfig, ContainerStatus), cut
+to what is emulated.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How a container is to fail by itself (annotation kubestage.io/exit...): after so many seconds, with this code
-    and reason, so many times in all (0: always)."""
+    """How a container is to fail by itself (annotation kubestage.io/exit...): after so many
+    seconds, with this code and reason, so many times in all (0: always)."""
 
     after_seconds: float
     exit_code: int = 1
@@ -114,7 +115,8 @@ class Sandbox:
 
 @dataclass(slots=True, weakref_slot=True)
 class Container:
-    """State of one container; only RuntimeService changes it. Times in seconds since the epoch, 0 = not yet."""
+    """State of one container; only RuntimeService changes it. Times in seconds since the epoch, 0 =
+    not yet."""
 
     id: str
     sandbox_id: str

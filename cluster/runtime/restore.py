@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 def sandbox_record(sandbox: Sandbox) -> Record:
     """orjson writes the frozen dataclasses as objects."""
     return {
-        "o": "s", "id": sandbox.id, "c": sandbox.config, "t": sandbox.created_at, "n": sandbox.network,
-    }  # fmt: skip
+        "o": "s",
+        "id": sandbox.id,
+        "c": sandbox.config,
+        "t": sandbox.created_at,
+        "n": sandbox.network,
+    }
 
 
 def container_record(container: Container) -> Record:
@@ -62,8 +66,8 @@ def live_records(sandboxes: Iterable[Sandbox], containers: Iterable[Container]) 
 
 
 async def restore(runtime: RuntimeService, records: Iterable[Record]) -> None:
-    """Rebuild the state, then serve again what ran. A sandbox whose network is gone is no longer ready: its containers
-    count as lost (code 255, as containerd reports a lost task)."""
+    """Rebuild the state, then serve again what ran. A sandbox whose network is gone is no longer
+    ready: its containers count as lost (code 255, as containerd reports a lost task)."""
     sandboxes, containers = _replay(records)
     held = runtime.network.attachments()
     for sandbox in sandboxes.values():

@@ -1,6 +1,7 @@
 """One running container: its ports, its emulated process, its end.
 
-Plays containerd's task. Made by RuntimeService.revive, ended by the workload itself, a fault, `terminate`, or a kill.
+Plays containerd's task. Made by RuntimeService.revive, ended by the workload itself, a fault,
+`terminate`, or a kill.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cluster.runtime.answers import HttpAnswer, HttpRequest, Identity
-from cluster.runtime.commands import Interpreter, Process, sleep_seconds
+from cluster.runtime.commands import Interpreter
+from cluster.runtime.coreutils import Process, sleep_seconds
 from cluster.runtime.model import Container, ExecResult, RuntimeFailure, Sandbox
 from cluster.runtime.network import NetworkError
 from cluster.runtime.pipes import collect
@@ -26,9 +28,18 @@ class Running:
     """State of a running container that is not worth remembering."""
 
     __slots__ = (
-        "_container", "_handles", "_image", "_process", "_runtime", "_sandbox", "_sockets", "_task", "_waiters",
-        "_workload", "endpoints",
-    )  # fmt: skip
+        "_container",
+        "_handles",
+        "_image",
+        "_process",
+        "_runtime",
+        "_sandbox",
+        "_sockets",
+        "_task",
+        "_waiters",
+        "_workload",
+        "endpoints",
+    )
 
     def __init__(self, runtime: RuntimeService, sandbox: Sandbox, container: Container) -> None:
         self._runtime = runtime
@@ -206,7 +217,9 @@ class Running:
             )
             peer = request.peer.rpartition(":")[0] or "-"
             agent = request.headers.get("user-agent", "-")
-            line = f'{peer} - - [{when}] "{request.method} {request.target} HTTP/1.1" {answer.status} {len(answer.body)} "-" "{agent}" "-"\n'
+            asked = f"{request.method} {request.target} HTTP/1.1"
+            outcome = f"{answer.status} {len(answer.body)}"
+            line = f'{peer} - - [{when}] "{asked}" {outcome} "-" "{agent}" "-"\n'
             self._say("stdout", line.encode())
         for name, value in answer.headers:
             if name == "X-Kubestage-Exit":

@@ -1,8 +1,9 @@
 """The sockets of every emulated server, served from one event loop.
 
-A listening socket costs one entry in one epoll set that the loop watches as a single descriptor: no task, no handle,
-no buffer until somebody connects. Accepted connections become ordinary asyncio transports.
-Limits: ACCEPTS_A_TURN a socket and turn; HTTP heads of 64 KiB and bodies of 8 MiB, then the connection is closed.
+A listening socket costs one entry in one epoll set that the loop watches as a single descriptor: no
+task, no handle, no buffer until somebody connects. Accepted connections become ordinary asyncio
+transports. Limits: ACCEPTS_A_TURN a socket and turn; HTTP heads of 64 KiB and bodies of 8 MiB, then
+the connection is closed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Speech = Literal["http", "redis", "echo", "udp-echo", "udp-netexec", "auto"]
 
 @dataclass(slots=True)
 class Endpoint:
-    """One port of one container: how it speaks and who answers. `observed` is told of each HTTP exchange."""
+    """One port of one container: how it speaks and who answers. `observed` is told of each HTTP
+    exchange."""
 
     port: int
     kind: socket.SocketKind
@@ -258,7 +260,8 @@ class Speaker(asyncio.Protocol):
 
 
 def parse_resp(data: bytes) -> tuple[list[bytes], int] | None:
-    """One redis command (an array of bulk strings, or an inline line) and its length; None when not whole."""
+    """One redis command (an array of bulk strings, or an inline line) and its length; None when not
+    whole."""
     line_end = data.find(b"\r\n")
     if not data.startswith(b"*"):
         newline = data.find(b"\n")

@@ -1,9 +1,10 @@
 """The container runtime: CRI v1's verbs over emulated containers in real pod networks.
 
-Plays containerd (RuntimeService and ImageService of k8s.io/cri-api). One instance serves all emulated nodes of a process:
-a sandbox says which node it is on. Promises: ids are stable, exits are told to subscribers exactly once, and after a
-kill -9 `start` finds every sandbox and container again under the same id, start time and attempt, with its ports served.
-Leaves out: container file systems (a private directory stands for one), resource limits, checkpoints.
+Plays containerd (RuntimeService and ImageService of k8s.io/cri-api). One instance serves all
+emulated nodes of a process: a sandbox says which node it is on. Promises: ids are stable, exits are
+told to subscribers exactly once, and after a kill -9 `start` finds every sandbox and container
+again under the same id, start time and attempt, with its ports served. Leaves out: container file
+systems (a private directory stands for one), resource limits, checkpoints.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cluster.api.meta import Clock
 from cluster.metrics.kubelet import RuntimeMetrics
 from cluster.runtime import commands, restore
 from cluster.runtime.answers import HttpAnswer, HttpRequest
+from cluster.runtime.coreutils import FileView
 from cluster.runtime.images import Image, ImageConfig, ImageStore, PullResult
 from cluster.runtime.journal import Journal, Record
 from cluster.runtime.logs import ContainerLog, LogStore
@@ -84,7 +86,7 @@ class RuntimeService:
         self._running: dict[str, Running] = {}
         self._subscribers: list[ExitHandler] = []
 
-    # -- life ---------------------------------------------------------------------------------
+    # -- life ----------
 
     async def start(self) -> None:
         """Find again what ran before; call before any other verb."""
@@ -113,7 +115,7 @@ class RuntimeService:
             "runtimeApiVersion": "v1",
         }
 
-    # -- sandboxes ----------------------------------------------------------------------------
+    # -- sandboxes ----------
 
     async def run_pod_sandbox(self, config: SandboxConfig) -> Sandbox:
         """A network for the pod. Raises RuntimeFailure in the words of upstream's Event."""
@@ -126,7 +128,8 @@ class RuntimeService:
             self.metrics.count("run_podsandbox", self.clock.monotonic() - started, failed=True)
             where = f'plugin type="kubestage" name="kubestage" failed (add): {error}'
             raise RuntimeFailure(
-                f'rpc error: code = Unknown desc = failed to setup network for sandbox "{sandbox_id}": {where}'
+                "rpc error: code = Unknown desc = failed to setup network for sandbox "
+                f'"{sandbox_id}": {where}'
             ) from error
         self.metrics.count("run_podsandbox", self.clock.monotonic() - started)
         sandbox = Sandbox(sandbox_id, config, self.clock.now(), result)
@@ -166,7 +169,7 @@ class RuntimeService:
         except KeyError:
             raise NoSuchContainer(f'sandbox "{sandbox_id}" not found') from None
 
-    # -- containers ---------------------------------------------------------------------------
+    # -- containers ----------
 
     async def create_container(self, sandbox_id: str, config: ContainerConfig) -> Container:
         """The image must be on the node already."""
@@ -185,7 +188,8 @@ class RuntimeService:
         return container
 
     async def start_container(self, container_id: str) -> Container:
-        """Bring the workload to life. A port that is taken ends it as the program would, with code 1."""
+        """Bring the workload to life. A port that is taken ends it as the program would, with code
+        1."""
         container = self.container_status(container_id)
         if container.state != "created":
             raise RuntimeFailure(f"container {container_id} is in state {container.state}")
@@ -246,7 +250,7 @@ class RuntimeService:
         self.container_status(container_id)
         return self._log(container_id)
 
-    # -- commands in containers -----------------------------------------------------------------
+    # -- commands in containers ----------
 
     async def exec(
         self,
@@ -271,7 +275,8 @@ class RuntimeService:
         *,
         env: Mapping[str, str] | None = None,
     ) -> ExecResult:
-        """Run a command to its end: emulated if the emulated shell knows it, else for real. Raises TimeoutError."""
+        """Run a command to its end: emulated if the emulated shell knows it, else for real. Raises
+        TimeoutError."""
         container = self._must_run(container_id)
         async with asyncio.timeout(timeout_seconds or None):
             if commands.runnable(argv) and argv[0].rpartition("/")[2] not in commands.REAL:
@@ -284,17 +289,17 @@ class RuntimeService:
         state = self.config.state_dir
         return state / "containers" / container_id if state is not None else None
 
-    def files_of(self, container: Container) -> commands.FileView:
+    def files_of(self, container: Container) -> FileView:
         """The container's paths on the host, where a sandboxed command sees the same files."""
         root = self.root_dir(container.id)
         inside = root / "rootfs" if root is not None else Path("/nonexistent/kubestage")
-        return commands.FileView(inside, container.config.mounts)
+        return FileView(inside, container.config.mounts)
 
     def needs_files(self, config: ContainerConfig) -> bool:
         """Whether its volumes must be on disk before it starts (a command may read them)."""
         return plan_workload(self.images.resolve(config.image), config).kind == "process"
 
-    # -- images -----------------------------------------------------------------------------------
+    # -- images ----------
 
     async def pull_image(self, node: str, image: str) -> PullResult:
         """Raises ImageNotFound, InvalidImageName."""
@@ -314,7 +319,7 @@ class RuntimeService:
     def list_images(self, node: str) -> list[Image]:
         return self.images.list(node)
 
-    # -- a port of a pod without a kernel network ---------------------------------------------------
+    # -- a port of a pod without a kernel network ----------
 
     def local_endpoint(self, sandbox_id: str, port: int) -> Endpoint:
         """Who would answer on a port. Raises ConnectionRefusedError."""
@@ -329,7 +334,7 @@ class RuntimeService:
     def local_http(self, sandbox_id: str, port: int, request: HttpRequest) -> HttpAnswer:
         return self.local_endpoint(sandbox_id, port).answer(request)
 
-    # -- inside ---------------------------------------------------------------------------------------
+    # -- inside ----------
 
     def adopt_sandbox(self, sandbox: Sandbox) -> None:
         """Take a sandbox in (new, or out of the journal)."""
@@ -406,11 +411,21 @@ class RuntimeService:
         config = container.config
         path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         return ExecSpec(
-            argv=argv, netns_path=sandbox.network.netns_path, root_dir=str(root),
+            argv=argv,
+            netns_path=sandbox.network.netns_path,
+            root_dir=str(root),
             hostname=sandbox.config.hostname or sandbox.config.name,
-            env={**path, "HOSTNAME": sandbox.config.hostname or sandbox.config.name, **(env or config.env)},
-            working_dir=config.working_dir or "/", binds=binds, tty=tty, uid=config.uid, gid=config.gid,
-        )  # fmt: skip
+            env={
+                **path,
+                "HOSTNAME": sandbox.config.hostname or sandbox.config.name,
+                **(env or config.env),
+            },
+            working_dir=config.working_dir or "/",
+            binds=binds,
+            tty=tty,
+            uid=config.uid,
+            gid=config.gid,
+        )
 
     def _write(self, record: Record) -> None:
         if self.journal is not None:

@@ -1,8 +1,9 @@
 """The grammar of `sh -c`, as far as containers' commands use it.
 
-Plays dash/ash. Parses text into a small tree; commands.py runs it. Knows lists (; & newline), && || !, pipelines,
-quotes, $VAR ${VAR} ${VAR:-word} $? $$ $(command) $((sum)), redirections, while until for if case-free, { } and ( ).
-What it does not know raises Unsupported: the container then runs as a service that lives until it is stopped.
+Plays dash/ash. Parses text into a small tree; commands.py runs it. Knows lists (; & newline), && ||
+!, pipelines, quotes, $VAR ${VAR} ${VAR:-word} $? $$ $(command) $((sum)), redirections, while until
+for if case-free, { } and ( ). What it does not know raises Unsupported: the container then runs as
+a service that lives until it is stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a word: `kind` is text, var, command or sum; `default` belongs to ${var:-default}."""
+    """A piece of a word: `kind` is text, var, command or sum; `default` is that of ${var:-...}."""
 
     kind: str
     text: str

@@ -1,7 +1,9 @@
-"""What a container does once started: decided from its image, command and ports, without side effects.
+"""What a container does once started: decided from its image, command and ports, without side
+effects.
 
-Known images behave as their program would; a command that the emulated shell knows runs as such; an image without a
-known program serves its declared ports. `plan_workload` returns a value; service.py brings it to life.
+Known images behave as their program would; a command that the emulated shell knows runs as such; an
+image without a known program serves its declared ports. `plan_workload` returns a value; service.py
+brings it to life.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`server` listens (on nothing: it idles) until stopped; `process` runs argv to its end; `exit` ends at once with
-    `output`. `term_code` is the exit code on SIGTERM."""
+    """`server` listens (on nothing: it idles) until stopped; `process` runs argv to its end; `exit`
+    ends at once with `output`. `term_code` is the exit code on SIGTERM."""
 
     kind: Literal["server", "process", "exit"]
     listens: tuple[Listen, ...] = ()
@@ -68,9 +70,12 @@ def _is_program(image: Image, argv: Sequence[str]) -> bool:
     if image.behaviour == "agnhost":
         return name == "agnhost"
     return name in {
-        "nginx": ("nginx", "nginx-debug"), "nginx8080": ("nginx",), "httpd": ("httpd", "httpd-foreground", "apache2"),
-        "redis": ("redis-server",), "pause": ("pause",),
-    }.get(image.behaviour, ())  # fmt: skip
+        "nginx": ("nginx", "nginx-debug"),
+        "nginx8080": ("nginx",),
+        "httpd": ("httpd", "httpd-foreground", "apache2"),
+        "redis": ("redis-server",),
+        "pause": ("pause",),
+    }.get(image.behaviour, ())
 
 
 def _shell(image: Image, config: ContainerConfig) -> Workload:
@@ -115,7 +120,8 @@ def _program(behaviour: str, args: Sequence[str], config: ContainerConfig) -> Wo
         case "hello":
             return Workload(
                 "exit",
-                output="\nHello from Docker!\nThis message shows that your installation appears to be working correctly.\n",
+                output="\nHello from Docker!\nThis message shows that your "
+                "installation appears to be working correctly.\n",
             )
     return _generic(config)
 

@@ -27,9 +27,7 @@ def container(p: Object, index: int = 0) -> Object:
 
 
 def waiting(reason: str) -> Callable[[Object], Any]:
-    return lambda p: (
-        (container(p).get("state") or {}).get("waiting", {}).get("reason") == reason
-    )
+    return lambda p: (container(p).get("state") or {}).get("waiting", {}).get("reason") == reason
 
 
 async def events(s: Stage, name: str = "web") -> list[tuple[str, str]]:
@@ -170,9 +168,7 @@ def test_environment_comes_from_maps_and_secrets(play: Play) -> None:
             {"name": "B", "value": "$(A)-b"},
             {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         ]
-        await s.create(
-            pod(containers=shell('echo "$A $B $IP"; sleep 100', env=env))
-        )
+        await s.create(pod(containers=shell('echo "$A $B $IP"; sleep 100', env=env)))
         await s.until("web", ready)
         [held] = s.runtime.list_containers()
         text = b"".join(s.runtime.log_of(held.id).lines())
