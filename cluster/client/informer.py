@@ -31,7 +31,7 @@ BatchHandler = Callable[[Sequence[Change]], None]
 IndexFunction = Callable[[Object], Iterable[str]]
 
 WATCH_SECONDS = (300, 600)
-BACKOFF_SECONDS = (0.1, 5.0)
+BACKOFF_SECONDS = (0.1, 1.0)
 """Unlike Kubernetes (0.8 to 30 s): a cluster in a few processes heals in seconds and must show
 it."""
 

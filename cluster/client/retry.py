@@ -14,9 +14,9 @@ class RetryPolicy:
     """At most `attempts` in all, waiting `base_seconds` * 2**n up to `cap_seconds`, half of it by
     chance."""
 
-    attempts: int = 9
+    attempts: int = 12
     base_seconds: float = 0.05
-    cap_seconds: float = 2.0
+    cap_seconds: float = 1.0
     chance: Callable[[], float] = field(default=random.Random(0).random)
 
     def delay(self, attempt: int) -> float:
