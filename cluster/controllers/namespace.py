@@ -19,7 +19,7 @@ from cluster.controllers.context import ControllerContext
 from cluster.controllers.discovery import ApiResource, DiscoveryFailed, discover
 
 FINALIZER = "kubernetes"
-WORKERS = 5
+WORKERS = 20
 LOOK_AGAIN_SECONDS = 0.5
 LOOK_AGAIN_MAX_SECONDS = 15.0
 

@@ -19,7 +19,7 @@ _DESCRIPTION = (
     "endpoints such as the internal service IP or kubernetes.default.svc. No other usage is "
     "guaranteed across distributions of Kubernetes clusters."
 )
-WORKERS = 5
+WORKERS = 20
 
 
 class ServiceAccountController:

@@ -28,7 +28,7 @@ from cluster.controllers.ownership import (
 from cluster.controllers.podindex import PodChange
 
 KIND = Kind("apps/v1", "Deployment")
-WORKERS = 5
+WORKERS = 20
 CONFLICT_SECONDS = 0.05
 OTHER = "-"  # in place of a key: controlled by something that is no Deployment
 

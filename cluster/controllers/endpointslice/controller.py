@@ -24,7 +24,7 @@ from cluster.controllers.endpointslice.slices import (
 )
 from cluster.controllers.ownership import has_cause
 
-WORKERS = 5
+WORKERS = 50
 PAUSE_PER_ENDPOINT = 0.0001
 RETRY_SECONDS = 0.05
 FLOWS_A_SYNC = 20

@@ -20,7 +20,7 @@ CAPACITY = 1000
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 HEADLESS = "service.kubernetes.io/headless"
-WORKERS = 5
+WORKERS = 50
 PAUSE_PER_ADDRESS = 0.001
 RETRY_SECONDS = 0.1
 

@@ -18,7 +18,7 @@ from cluster.controllers.podindex import PodChange
 from cluster.controllers.replicaset.replicas import same_status, slow_start
 from cluster.controllers.workload import OwnedPodsView
 
-WORKERS = 5
+WORKERS = 20
 RETRY_SECONDS = 0.1
 _FIRST_SUSPENDED = 31  # since this minor version a target condition comes before the final one
 
@@ -94,7 +94,8 @@ class JobController:
         plan = plan_job(job, pods, self._context.clock.now(), self._context.config.burst_replicas)
         try:
             job = await self._note_finished(job, plan)
-            await self._untrack([p for p in pods if is_tracked(p) and _is_noted(job, p)])
+            noted = [p for p in pods if is_tracked(p) and _is_noted(job, p)]
+            await self._untrack([*noted, *plan.ignored])
             if self._expectations.satisfied(key) and "deletionTimestamp" not in job["metadata"]:
                 await self._apply(key, job, plan)
             await self._write_status(job, plan)
@@ -142,16 +143,22 @@ class JobController:
             await self._delete(key, job, plan.delete)
         elif plan.create:
             self._expectations.expect_creations(key, len(plan.create))
-            plan.active += await self._create(key, job, plan.create)
+            plan.active += await self._create(key, job, plan)
 
-    async def _create(self, key: str, job: Object, indexes: list[int | None]) -> int:
+    async def _create(self, key: str, job: Object, plan: Plan) -> int:
         namespace, _ = split_key(key)
+        indexes = plan.create
+
+        def pod(index: int | None) -> Object:
+            counts = index is not None and plan.failed_indexes is not None
+            return make_pod(job, index, plan.failures.get(index or 0, 0) if counts else None)
+
         done = 0
         for size in slow_start(len(indexes)):
             batch = indexes[done : done + size]
             answers = await asyncio.gather(
                 *(
-                    self._client.create_nowait(PODS, make_pod(job, i), namespace, answer="meta")
+                    self._client.create_nowait(PODS, pod(i), namespace, answer="meta")
                     for i in batch
                 ),
                 return_exceptions=True,
@@ -237,6 +244,7 @@ def plan_status(job: Object, plan: Plan, now: float, *, target_first: bool) -> O
     }
     if is_indexed(job):
         status["completedIndexes"] = plan.completed_indexes
+        status["failedIndexes"] = plan.failed_indexes
     suspend = bool(job["spec"].get("suspend"))
     held = find_condition(status["conditions"], "Suspended")
     if plan.verdict is None and suspend:

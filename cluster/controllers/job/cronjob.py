@@ -14,7 +14,7 @@ from cluster.controllers.job.schedule import Schedule, parse_schedule
 from cluster.controllers.ownership import Kind, controller_ref, has_cause, owner_uid
 
 KIND = Kind("batch/v1", "CronJob")
-WORKERS = 5
+WORKERS = 20
 SKEW_SECONDS = 0.1
 TOO_MANY = 100
 

@@ -19,6 +19,14 @@ from cluster.controllers.job.pods import (
     is_tracked,
     parse_indexes,
 )
+from cluster.controllers.job.policies import (
+    FAIL_JOB,
+    IGNORE,
+    failed_indexes,
+    failures_by_index,
+    match_failure,
+    match_success,
+)
 from cluster.controllers.podindex import is_ready
 
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 10.0, 600.0
@@ -39,6 +47,7 @@ class Plan:
 
     succeeded: list[Object] = field(default_factory=list)  # pods to note as such
     failed: list[Object] = field(default_factory=list)
+    ignored: list[Object] = field(default_factory=list)  # failed, but not to be counted
     verdict: Verdict | None = None
     create: list[int | None] = field(default_factory=list)  # indexes, or None for each pod without
     delete: list[Object] = field(default_factory=list)
@@ -46,6 +55,8 @@ class Plan:
     ready: int = 0
     terminating: int = 0
     completed_indexes: str = ""
+    failed_indexes: str | None = None  # None: not kept (no backoffLimitPerIndex)
+    failures: dict[int, int] = field(default_factory=dict)  # by index, for the pods to make
     again: float | None = None
 
 
@@ -83,7 +94,7 @@ class _Turn:
             elif deleting and phase not in ("Succeeded", "Failed"):
                 self.plan.terminating += 1
             elif pod["metadata"]["uid"] not in noted and is_tracked(pod):
-                (self.plan.succeeded if phase == "Succeeded" else self.plan.failed).append(pod)
+                self._end(pod, str(phase))
         self._succeeded = int(self._status.get("succeeded") or 0)
         self._succeeded += len(uncounted.get("succeeded") or ()) + len(self.plan.succeeded)
         self._failed = int(self._status.get("failed") or 0)
@@ -97,10 +108,32 @@ class _Turn:
             self._done |= {index_of(p) for p in pods if _phase(p) == "Succeeded"} - {-1}
             self._succeeded = len(self._done)
             self.plan.completed_indexes = format_indexes(self._done)
+        self._lost: set[int] = set()
+        if self._spec.get("backoffLimitPerIndex") is not None:
+            self.plan.failures = failures_by_index(job, pods)
+            self._lost = failed_indexes(job, pods, self.plan.failures) - self._done
+            self.plan.failed_indexes = format_indexes(self._lost)
+
+    def _end(self, pod: Object, phase: str) -> None:
+        """Sort a pod that has ended into those to count and those to ignore."""
+        if phase == "Succeeded":
+            self.plan.succeeded.append(pod)
+            return
+        match = match_failure(self._job, pod)
+        if match.action == IGNORE:
+            self.plan.ignored.append(pod)
+            return
+        self.plan.failed.append(pod)
+        if match.action == FAIL_JOB and self.plan.verdict is None:
+            self.plan.verdict = Verdict("Failed", "PodFailurePolicy", match.message)
 
     def judge(self) -> None:
         """Is it over?"""
         spec, plan = self._spec, self.plan
+        if plan.verdict is None:
+            plan.verdict = self._judge_indexes()
+        if plan.verdict is not None:
+            return
         completions = spec.get("completions")
         deadline, started = spec.get("activeDeadlineSeconds"), self._status.get("startTime")
         if self._failed > int(spec.get("backoffLimit", 6)):
@@ -120,6 +153,23 @@ class _Turn:
             if complete:
                 message = "Reached expected number of succeeded pods"
                 plan.verdict = Verdict("Complete", "CompletionsReached", message)
+
+    def _judge_indexes(self) -> Verdict | None:
+        """Rules about indexes: enough have succeeded, or too many have failed."""
+        if not is_indexed(self._job):
+            return None
+        reason = match_success(self._job, self._done)
+        if reason:
+            return Verdict("Complete", "SuccessPolicy", reason)
+        if not self._lost:
+            return None
+        limit = self._spec.get("maxFailedIndexes")
+        if limit is not None and len(self._lost) > int(limit):
+            message = "Job has exceeded the specified maximal number of failed indexes"
+            return Verdict("Failed", "MaxFailedIndexesExceeded", message)
+        if len(self._lost) + len(self._done) >= int(self._spec.get("completions") or 0):
+            return Verdict("Failed", "FailedIndexes", "Job has failed indexes")
+        return None
 
     def populate(self) -> None:
         """Make or delete pods."""
@@ -143,7 +193,7 @@ class _Turn:
         completions = self._spec.get("completions")
         if completions is None:
             return len(self._active) if self._succeeded else parallelism
-        return max(0, min(int(completions) - self._succeeded, parallelism))
+        return max(0, min(int(completions) - self._succeeded - len(self._lost), parallelism))
 
     def _back_off(self) -> bool:
         """Wait after a failure: 10 s, 20 s, 40 s, ... at most 6 minutes and more."""
@@ -160,7 +210,7 @@ class _Turn:
         if not is_indexed(self._job):
             self.plan.create = [None] * count
             return
-        busy = {index_of(p) for p in self._active} | self._done
+        busy = {index_of(p) for p in self._active} | self._done | self._lost
         free = (i for i in range(int(self._spec.get("completions") or 0)) if i not in busy)
         self.plan.create = [i for i, _ in zip(free, range(count), strict=False)]
 

@@ -11,6 +11,7 @@ from cluster.controllers.podtemplate import pod_from_template
 KIND = Kind("batch/v1", "Job")
 FINALIZER = "batch.kubernetes.io/job-tracking"
 INDEX = "batch.kubernetes.io/job-completion-index"
+FAILURE_COUNT = "batch.kubernetes.io/job-index-failure-count"
 
 
 def is_indexed(job: Object) -> bool:
@@ -27,8 +28,8 @@ def is_tracked(pod: Object) -> bool:
     return FINALIZER in (pod["metadata"].get("finalizers") or ())
 
 
-def make_pod(job: Object, index: int | None) -> Object:
-    """A pod of the Job; `index` for an Indexed one."""
+def make_pod(job: Object, index: int | None, failures: int | None = None) -> Object:
+    """A pod of the Job; `index` for an Indexed one, `failures` of that index where they count."""
     name = job["metadata"]["name"]
     prefix = f"{name}-" if index is None else f"{name}-{index}-"
     template = job["spec"]["template"]
@@ -38,6 +39,8 @@ def make_pod(job: Object, index: int | None) -> Object:
     if index is None:
         return pod
     meta["annotations"] = {**(meta.get("annotations") or {}), INDEX: str(index)}
+    if failures is not None:
+        meta["annotations"][FAILURE_COUNT] = str(failures)
     meta["labels"] = {**(meta.get("labels") or {}), INDEX: str(index)}
     spec = {**pod["spec"], "hostname": f"{name}-{index}"}
     for field in ("initContainers", "containers"):

@@ -37,7 +37,7 @@ from cluster.controllers.replicaset.replicas import (
 
 FAST_START = 100  # first batch of a set whose last burst went through whole
 CONFLICT_SECONDS = 0.05
-WORKERS = 5
+WORKERS = 20
 
 
 @dataclass(frozen=True, slots=True)

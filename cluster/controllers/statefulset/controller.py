@@ -23,7 +23,7 @@ from cluster.controllers.statefulset.plan import (
 )
 from cluster.controllers.workload import OwnedPodsView, RevisionHistory
 
-WORKERS = 5
+WORKERS = 20
 RETRY_SECONDS = 0.1
 
 
