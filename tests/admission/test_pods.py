@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -80,6 +81,28 @@ def test_an_unknown_service_account_is_refused(world: World) -> None:
         'pods "web" is forbidden: error looking up service account default/ghost:'
         ' serviceaccount "ghost" not found'
     )
+
+
+def test_a_pod_waits_a_moment_for_the_default_account(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.apiserver.admission.accountwait.WAIT_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        world.registry.put(NAMESPACES, named("new", status={"phase": "Active"}))
+        assert world.chain.waits("CREATE", PODS, "")
+        request = world.request("CREATE", PODS, pod(namespace="new"))
+        with pytest.raises(Forbidden, match="error looking up service account new/default"):
+            await world.chain.mutate_async(request)
+        waiting = asyncio.ensure_future(world.chain.mutate_async(request))
+        await asyncio.sleep(0)
+        world.registry.put(SERVICEACCOUNTS, named("default", "new"))
+        await waiting
+        assert not world.chain.waits("CREATE", PODS, "")
+
+    for namespace in ("kube-system", "kube-public", "kube-node-lease"):
+        world.registry.put(SERVICEACCOUNTS, named("default", namespace))
+    asyncio.run(scenario())
 
 
 def test_nothing_is_created_in_a_namespace_that_is_not_there_or_ends(world: World) -> None:

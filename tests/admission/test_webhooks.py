@@ -15,7 +15,15 @@ import pytest
 from aiohttp import web
 
 from cluster.api.errors import BadRequest, InternalError, NotEmulated, StatusError
-from cluster.api.meta import CONFIGMAPS, NAMESPACES, PODS, SERVICES, Object, SystemClock
+from cluster.api.meta import (
+    CONFIGMAPS,
+    NAMESPACES,
+    PODS,
+    SERVICEACCOUNTS,
+    SERVICES,
+    Object,
+    SystemClock,
+)
 from cluster.apiserver.admission import build_chain
 from cluster.apiserver.admission.webhooks.configuration import MUTATING, VALIDATING
 from cluster.apiserver.certificates import CertificateAuthority
@@ -128,6 +136,8 @@ def labelled() -> Object:
 
 
 def test_without_configurations_nothing_waits(bench: Bench) -> None:
+    for namespace in ("kube-system", "kube-public", "kube-node-lease"):
+        bench.world.registry.put(SERVICEACCOUNTS, named("default", namespace))
     assert not bench.chain.waits("CREATE", PODS, "")
 
 

@@ -25,6 +25,9 @@ class AsyncAdmissionPlugin(Protocol):
     def handles(self, operation: Operation, gvr: GVR, subresource: str) -> bool:
         """Asked for every request: webhook configurations come and go."""
 
+    async def prepare(self, request: AdmissionRequest) -> None:
+        """Before any plugin has seen the request."""
+
     async def admit(self, request: AdmissionRequest) -> None: ...
 
     async def validate(self, request: AdmissionRequest) -> None: ...
@@ -76,6 +79,8 @@ class AdmissionChain:
     async def mutate_async(self, request: AdmissionRequest) -> None:
         """Built-in plugins, the mutating webhooks, and the built-in ones once more, which must give
         the same for what they have seen (upstream's reinvocation)."""
+        for hook in self.webhooks:
+            await hook.prepare(request)
         self.mutate(request)
         for hook in self.webhooks:
             if hook.handles(request.operation, request.gvr, request.subresource):

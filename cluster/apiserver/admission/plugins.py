@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from cluster.api.meta import Clock
+from cluster.apiserver.admission.accountwait import DefaultAccountWait
 from cluster.apiserver.admission.chain import AdmissionChain, AsyncAdmissionPlugin
 from cluster.apiserver.admission.escalation import RbacEscalation
 from cluster.apiserver.admission.ingress import DefaultIngressClass
@@ -92,6 +93,7 @@ def build_chain(
         client = WebhookClient(cluster_ip_resolver(registry))
         uid = uuid.UUID
         webhooks = [
-            Webhooks(registry, client, lambda: str(uid(int=rng.getrandbits(128), version=4)))
+            DefaultAccountWait(registry),
+            Webhooks(registry, client, lambda: str(uid(int=rng.getrandbits(128), version=4))),
         ]
     return AdmissionChain([makers[name]() for name in wanted], webhooks)

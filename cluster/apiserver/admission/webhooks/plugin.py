@@ -41,6 +41,9 @@ class Webhooks:
     def handles(self, operation: Operation, gvr: GVR, subresource: str) -> bool:
         return bool(self._hooks.concerned(operation, gvr, subresource))
 
+    async def prepare(self, request: AdmissionRequest) -> None:
+        """Nothing to prepare."""
+
     async def admit(self, request: AdmissionRequest) -> None:
         """The mutating webhooks in the order of their configurations' names; those that want it are
         called once more if a later one changed the object."""
