@@ -16,10 +16,10 @@ import ssl
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 import yaml
@@ -33,7 +33,7 @@ from cluster.etcd.sqlite import SqliteStore
 from cluster.metrics.apiserver import ApiServerMetrics
 from cluster.metrics.etcd import StoreMetrics
 
-TARGETS = {"POST ConfigMap": 3_500, "GET ConfigMap": 7_500, "LIST 500": 1_130}
+TARGETS = {"POST ConfigMap": 3_500, "GET ConfigMap": 7_500, "LIST 500": 1_130, "BATCH pods": 1_000}
 _READY_SECONDS = 30.0
 
 
@@ -225,7 +225,7 @@ def config_map(name: str) -> bytes:
 
 
 async def bench(
-    admin: Access, client: Access, pid: int, seconds: float
+    admin: Access, client: Access, pid: int, seconds: float, only: str
 ) -> dict[str, tuple[float, Load]]:
     """Each figure with the load that measured it."""
     loop = asyncio.get_running_loop()
@@ -247,13 +247,126 @@ async def bench(
         ("LIST 500", 4, lambda i: request("GET", listed)),
     ]
     for title, connections, make in plan:
+        if only and only not in title:
+            continue
         load = Load(loop)
         who = admin if title.startswith("POST") else client
         before = cpu_seconds(pid)
         rate = await load.run(who.address, who.tls, connections, seconds, make)
         load.server_cpu = cpu_seconds(pid) - before
         results[title] = (rate, load)
+    if not only or only in "BATCH pods":
+        results["BATCH pods"] = await bench_pods(admin, small, pid)
     return results
+
+
+PODS = 2_000
+PODS_A_BATCH = 50
+
+
+async def bench_pods(admin: Access, namespace: str, pid: int) -> tuple[float, Load]:
+    """Pods a second on their way through the API server alone, as our components send them: create,
+    bind, an event, and three statuses, in batches, with four watches on all pods."""
+    load = Load(asyncio.get_running_loop())
+    watchers = [await watch_all(admin, "/api/v1/pods?watch=true") for _ in range(4)]
+    before, started = cpu_seconds(pid), load.loop.time()
+    queue = [list(range(i, i + PODS_A_BATCH)) for i in range(0, PODS, PODS_A_BATCH)]
+
+    def batches() -> Iterator[list[dict[str, Any]]]:
+        for numbers in queue:
+            yield from pod_batches(namespace, numbers)
+
+    pending = batches()
+
+    def next_request() -> bytes | None:
+        batch = next(pending, None)
+        if batch is None:
+            return None
+        return request("POST", "/apis/kubestage.io/v1/batch", json.dumps(batch).encode())
+
+    # One connection: a batch needs the ones before it to be done.
+    load.open = 1
+    await load.loop.create_connection(
+        lambda: Connection(next_request, load),
+        *admin.address,
+        ssl=admin.tls,
+        server_hostname="localhost",
+    )
+    await load.done.wait()
+    seconds = load.loop.time() - started
+    load.server_cpu = (cpu_seconds(pid) - before) / PODS * len(load.seconds)
+    for watcher in watchers:
+        watcher.close()
+    return PODS / seconds, load
+
+
+def pod_batches(namespace: str, numbers: list[int]) -> Iterator[list[dict[str, Any]]]:
+    base = f"/api/v1/namespaces/{namespace}/pods"
+    patch = "application/strategic-merge-patch+json"
+    yield [{"m": "POST", "p": base, "b": pod(f"p-{i}"), "a": 1} for i in numbers]
+    target = {"kind": "Node", "name": "node-1"}
+    yield [
+        {"m": "POST", "p": f"{base}/p-{i}/binding", "b": {"target": target}, "a": 0}
+        for i in numbers
+    ]
+    yield [
+        {"m": "POST", "p": base.replace("pods", "events"), "b": event(namespace, i), "a": 0}
+        for i in numbers
+    ]
+    for phase, ready in (("Pending", "False"), ("Running", "False"), ("Running", "True")):
+        status = {
+            "status": {
+                "phase": phase,
+                "podIP": "10.244.0.9",
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [
+                    {
+                        "name": "c",
+                        "image": "nginx",
+                        "imageID": "x",
+                        "ready": True,
+                        "restartCount": 0,
+                    }
+                ],
+            }
+        }
+        yield [
+            {"m": "PATCH", "p": f"{base}/p-{i}/status", "b": status, "a": 0, "c": patch}
+            for i in numbers
+        ]
+
+
+def pod(name: str) -> dict[str, Any]:
+    container = {
+        "name": "c",
+        "image": "nginx",
+        "ports": [{"containerPort": 80}],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+    }
+    metadata = {"name": name, "labels": {"app": "bench", "pod-template-hash": "abc"}}
+    return {
+        "metadata": metadata,
+        "spec": {"containers": [container], "serviceAccountName": "bench"},
+    }
+
+
+def event(namespace: str, i: int) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"p-{i}.1"},
+        "involvedObject": {"kind": "Pod", "namespace": namespace, "name": f"p-{i}"},
+        "reason": "Scheduled",
+        "type": "Normal",
+        "message": "Successfully assigned",
+    }
+
+
+async def watch_all(who: Access, path: str) -> asyncio.Transport:
+    """A watch whose events are read and forgotten."""
+    transport, _ = await asyncio.get_running_loop().create_connection(
+        asyncio.Protocol, *who.address, ssl=who.tls, server_hostname="localhost"
+    )
+    transport.write(request("GET", path))
+    return transport
 
 
 def cpu_seconds(pid: int) -> float:
@@ -277,7 +390,7 @@ async def once(who: Access, data: bytes) -> None:
         raise RuntimeError(load.failure.decode(errors="replace"))
 
 
-async def measure(seconds: float) -> int:
+async def measure(seconds: float, only: str) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         child = await asyncio.create_subprocess_exec(
@@ -292,6 +405,7 @@ async def measure(seconds: float) -> int:
                 access(directory / "bench.kubeconfig"),
                 child.pid,
                 seconds,
+                only,
             )
         finally:
             child.stdin.close()
@@ -320,11 +434,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    parser.add_argument("--only", default="", help="measure what has this in its name, e.g. POST")
     arguments = parser.parse_args()
     if arguments.serve:
         uvloop.run(serve(arguments.serve))
         return 0
-    return uvloop.run(measure(arguments.seconds))
+    return uvloop.run(measure(arguments.seconds, arguments.only))
 
 
 if __name__ == "__main__":

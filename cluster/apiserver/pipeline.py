@@ -27,6 +27,7 @@ ATTEMPTS = 5
 retries)."""
 
 _PODS = "/registry/pods/"
+_STATUS_PARTS = ("apiVersion", "kind", "metadata", "status")
 
 MALFORMED = (LookupError, TypeError, AttributeError, ValueError)
 """What a mutating plugin may trip over: it sees an object before validation. Validation then has the
@@ -224,7 +225,7 @@ async def update_object(
         entry = cache.get(call.namespace, call.name)
         if entry is None:
             raise not_found(resource, call.name)
-        old = entry.decode()
+        old = backend.storage.decoded(entry)  # shared: nothing below may change it
         new = change(entry)
         versioned = _check_version(resource, call.name, new, old)
         _keep_system_metadata(resource, new, old)
@@ -237,7 +238,7 @@ async def update_object(
             if versioned or forced_version:
                 raise conflict(resource, call.name) from None
             if failed.current is not None:
-                await backend.storage.wait_revision(failed.current.mod_revision)
+                await backend.storage.seen(failed.current.mod_revision)
     raise conflict(resource, call.name)
 
 
@@ -260,6 +261,8 @@ async def prepare_change(
     except MALFORMED:
         _check_update(resource, new, old, strategy_subresource, call.name)
         raise
+    if new["metadata"] is old["metadata"]:
+        new["metadata"] = dict(new["metadata"])
     _check_update(resource, new, old, strategy_subresource, call.name)
     await admission.validate()
     if resource.plural == "services" and not resource.group and not strategy_subresource:
@@ -316,11 +319,15 @@ def track(
     resource = call.resource
     if not resource.schema_name:
         return
+    before, after = old, new
+    if subresource == "status" and old is not None:
+        # The rest is the same on both sides: comparing it would be most of the work.
+        before, after = ({k: o[k] for k in _STATUS_PARTS if k in o} for o in (old, new))
     apply.track(
         backend.schemas,
         resource.schema_name,
-        old,
-        new,
+        before,
+        after,
         manager=call.manager,
         operation="Update",
         subresource=subresource,

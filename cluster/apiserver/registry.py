@@ -71,7 +71,7 @@ class CacheRegistry:
                 await self._storage.put(cache, entry.key, new, entry.revision)
             except CompareFailed as failed:
                 if failed.current is not None:
-                    await self._storage.wait_revision(failed.current.mod_revision)
+                    await self._storage.seen(failed.current.mod_revision)
                 continue
             return new
         raise conflict(cache.resource, name)

@@ -39,19 +39,19 @@ async def bind_pod(backend: Backend, call: Call, binding: Object, name: str) -> 
         entry = pods.get(call.route.namespace, name)
         if entry is None:
             raise not_found(pods.resource, name)
-        pod = entry.decode()
-        _check_pod(pod, name, metadata)
-        old = dict(pod)
+        old = backend.storage.decoded(entry)  # shared: `_assign` makes anew what it changes
+        _check_pod(old, name, metadata)
+        pod = dict(old)
         _assign(pod, target, metadata, rfc3339(backend.clock.now()))
         if backend.config.managed_fields:
-            pipeline.track(backend, call, old, pod, "binding")
+            pipeline.track(backend, call, _slim(old), _slim(pod), "binding")
         if call.dry_run:
             return created()
         try:
             await backend.storage.put(pods, entry.key, pod, entry.revision)
         except CompareFailed as failed:
             if failed.current is not None:
-                await backend.storage.wait_revision(failed.current.mod_revision)
+                await backend.storage.seen(failed.current.mod_revision)
             continue
         now = backend.clock.now()
         received = now - (backend.clock.monotonic() - call.started)
@@ -117,6 +117,16 @@ def _conflict(name: str, why: str) -> Conflict:
         f'Operation cannot be fulfilled on pods/binding "{name}": {why}',
         details={"name": name, "kind": "pods/binding"},
     )
+
+
+def _slim(pod: Object) -> Object:
+    """What a binding can change of a pod, for managedFields: comparing the rest would be most of the
+    work."""
+    spec, status = pod["spec"], pod.get("status") or {}
+    slim = {k: pod[k] for k in ("apiVersion", "kind", "metadata")}
+    slim["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {}
+    slim["status"] = {"conditions": status.get("conditions") or []}
+    return slim
 
 
 def _assign(pod: Object, node: str, binding: Object, now: str) -> None:

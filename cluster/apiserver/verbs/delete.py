@@ -144,7 +144,7 @@ async def delete_named(
             return await _carry_out(backend, call, entry, old, marked, options)
         except CompareFailed as failed:
             if failed.current is not None:
-                await backend.storage.wait_revision(failed.current.mod_revision)
+                await backend.storage.seen(failed.current.mod_revision)
             if options.resource_version:
                 raise conflict(resource, name) from None
     raise conflict(resource, name)

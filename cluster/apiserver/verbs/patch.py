@@ -63,10 +63,13 @@ async def patch_as(backend: Backend, call: Call, subresource: str) -> Outcome:
         _options_error("force", "may not be specified for non-apply patch")
     patcher = patcher_of(backend, call, kind)
     named = _names_version(patch_body(call))
+    strategic = kind == STRATEGIC_PATCH
 
     def change(entry: Entry) -> Object:
+        # A strategic merge works on a copy of its own.
+        current = backend.storage.decoded(entry) if strategic else entry.decode()
         try:
-            patched = patcher(entry.decode())
+            patched = patcher(current)
         except MALFORMED as error:
             raise BadRequest(f"unable to apply the patch: {error}") from error
         if not isinstance(patched, dict):

@@ -323,8 +323,7 @@ class Storage:
         except StoreError as error:
             self._hints.pop(path, None)
             raise _translate(error) from error
-        if self.revision < kv.mod_revision:
-            await self._passed(kv.mod_revision)
+        await self.seen(kv.mod_revision)
         return kv.mod_revision
 
     async def delete(self, cache: ResourceCache, key: str, expected: int | None) -> int:
@@ -334,12 +333,13 @@ class Storage:
             kv = await self.store.write_nowait(Write(cache.prefix + key, None, expected))
         except StoreError as error:
             raise _translate(error) from error
-        if self.revision < kv.mod_revision:
-            await self._passed(kv.mod_revision)
+        await self.seen(kv.mod_revision)
         return kv.mod_revision
 
-    async def _passed(self, revision: int) -> None:
-        """Wait for the event of our own write."""
+    async def seen(self, revision: int) -> None:
+        """Wait for the event of a write that is known to be committed."""
+        if self.revision >= revision:
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(revision, []).append(future)
         await future
