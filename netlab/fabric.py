@@ -215,7 +215,7 @@ class Fabric:
         outcome: dict[str, Attachment | NetlabError] = {}
         new: list[tuple[PodLink, pods.Wire]] = []
         records: list[Record] = []
-        for link in wanted:
+        for link in {link.id: link for link in wanted}.values():
             held = self._attached.get(link.id)
             if held is not None:
                 outcome[link.id] = held
@@ -225,7 +225,8 @@ class Fabric:
             except (NetlabError, ValueError, OSError) as error:
                 outcome[link.id] = _as_netlab_error(error)
                 continue
-            new.append((link, pods.Wire(ip, str(self.config.namespaces / _file_name(link.id)))))
+            path = link.netns or str(self.config.namespaces / _file_name(link.id))
+            new.append((link, pods.Wire(ip, path, bool(link.netns))))
             records.append(_add_record(link, ip))
         self._ledger.append(records)
         made = self._make_ends(new, outcome)
@@ -244,12 +245,26 @@ class Fabric:
                 if wire.index in self._closing:
                     self._wait_closed(wire.index)
                 try:
-                    pods.make_pod_end(wire, self._fd, self.config.mtu, ipv6=self._ipv6)
+                    self._make_end(link, wire)
                 except OSError as error:
                     outcome[link.id] = self._undo(link, wire, error)
                     continue
                 made.append((link, wire, time.perf_counter() - started))
         return made
+
+    def _make_end(self, link: PodLink, wire: pods.Wire) -> None:
+        if wire.borrowed:
+            with self._thread.inside(wire.netns_path):
+                pods.make_borrowed_end(wire, link.ifname, self._fd, self.config.mtu)
+        else:
+            pods.make_pod_end(wire, self._fd, self.config.mtu, ipv6=self._ipv6)
+
+    def _remove_end(self, wire: pods.Wire) -> None:
+        """Idempotent. A borrowed namespace stays, so its link is deleted by hand."""
+        if wire.borrowed:
+            self._route.send_all([links.delete_link(wire.index)], _GONE)
+        else:
+            pods.remove_pod_end(wire.netns_path)
 
     def _connect(
         self,
@@ -279,6 +294,7 @@ class Fabric:
                 wire.interface,
                 tuple(link.host_ports),
                 seconds + share,
+                wire.borrowed,
             )
             self._attached[link.id] = outcome[link.id] = attachment
             complete.append(link.id)
@@ -286,7 +302,8 @@ class Fabric:
 
     def _undo(self, link: PodLink, wire: pods.Wire, error: OSError) -> NetlabError:
         """Take back a half-made pod. An address that somebody unknown has is never tried again."""
-        pods.remove_pod_end(wire.netns_path)
+        if not (wire.borrowed and error.errno == _EEXIST):
+            self._remove_end(wire)
         self._ipam.release(link.id)
         if error.errno == _EEXIST:
             self._ipam.block(link.cidr, wire.ip)
@@ -299,12 +316,12 @@ class Fabric:
         known = [a for i in ids if (a := self._attached.pop(i, None)) is not None]
         for start in range(0, len(known), _CHUNK):
             chunk = known[start : start + _CHUNK]
-            wires = [pods.Wire(a.ip, a.netns_path) for a in chunk]
+            wires = [pods.Wire(a.ip, a.netns_path, a.borrowed) for a in chunk]
             self._host_ports.remove([(a.ip, p) for a in chunk for p in a.host_ports])
             self._route.send_all([pods.unroute_message(w) for w in wires], _GONE)
             now = time.monotonic()
             for attachment, wire in zip(chunk, wires, strict=True):
-                pods.remove_pod_end(wire.netns_path)
+                self._remove_end(wire)
                 self._ipam.release(attachment.id)
                 self._closing[wire.index] = now
             self._ledger.append([{"op": "del", "ids": [a.id for a in chunk]}])
@@ -374,13 +391,19 @@ class Fabric:
         dead = []
         for record in list(state.pods.values()):
             attachment = self._attachment(record)
-            if record.get("up") and is_namespace(attachment.netns_path):
+            index = pods.Wire(attachment.ip, attachment.netns_path).index
+            if (
+                record.get("up")
+                and is_namespace(attachment.netns_path)
+                and (not attachment.borrowed or _link_exists(self._route, index))
+            ):
                 self._attached[attachment.id] = attachment
                 self._ipam.hold(attachment.cidr, attachment.id, attachment.ip)
             else:
                 dead.append(attachment)
         for attachment in dead:
-            pods.remove_pod_end(attachment.netns_path)
+            if not attachment.borrowed:
+                pods.remove_pod_end(attachment.netns_path)
             index = pods.Wire(attachment.ip, attachment.netns_path).index
             self._route.send_all([links.delete_link(index)], _GONE)
             self._host_ports.remove([(attachment.ip, p) for p in attachment.host_ports])
@@ -388,11 +411,19 @@ class Fabric:
             self._ledger.append([{"op": "del", "ids": [a.id for a in dead]}])
 
     def _attachment(self, record: Record) -> Attachment:
-        path = str(self.config.namespaces / _file_name(record["id"]))
+        borrowed = record.get("netns", "")
+        path = borrowed or str(self.config.namespaces / _file_name(record["id"]))
         wire = pods.Wire(record["ip"], path)
         ports = tuple(HostPort(*p) for p in record.get("ports", ()))
         return Attachment(
-            record["id"], record["node"], record["cidr"], wire.ip, path, wire.interface, ports
+            record["id"],
+            record["node"],
+            record["cidr"],
+            wire.ip,
+            path,
+            wire.interface,
+            ports,
+            borrowed=bool(borrowed),
         )
 
 
@@ -411,6 +442,8 @@ def _add_record(link: PodLink, ip: str) -> Record:
         record["ports"] = [
             (p.host_port, p.container_port, p.protocol, p.address) for p in link.host_ports
         ]
+    if link.netns:
+        record["netns"] = link.netns
     return record
 
 

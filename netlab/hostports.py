@@ -47,7 +47,20 @@ class HostPorts:
         if not ports:
             return
         elements = [_element(ip, p) for ip, p in ports]
-        self._nft.commit(nft.add_elements(TABLE, _PORTS, elements))
+        try:
+            self._nft.commit(nft.add_elements(TABLE, _PORTS, elements))
+        except NetlinkError as error:
+            if error.errno != _EEXIST:
+                raise
+            for element in elements:
+                self._add_one(element)
+
+    def _add_one(self, element: bytes) -> None:
+        try:
+            self._nft.commit(nft.add_elements(TABLE, _PORTS, [element]))
+        except NetlinkError as error:
+            if error.errno != _EEXIST:
+                raise
 
     def remove(self, ports: Sequence[tuple[str, HostPort]]) -> None:
         """Idempotent."""

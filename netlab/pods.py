@@ -34,6 +34,7 @@ class Wire:
 
     ip: str
     netns_path: str
+    borrowed: bool = False
 
     @property
     def index(self) -> int:
@@ -60,26 +61,42 @@ def make_pod_end(wire: Wire, fabric_fd: int, mtu: int, *, ipv6: bool) -> None:
         os.close(fd)
     netlink = NetlinkSocket()
     try:
+        pair = _pair(wire, "eth0", _ETH0, fabric_fd, mtu)
+        address = links.address(_ETH0, wire.ip)
+        netlink.send_all((pair, address, _GATEWAY_NEIGHBOUR, _GATEWAY_ROUTE, _LO_UP))
+    finally:
+        netlink.close()
+
+
+def make_borrowed_end(wire: Wire, ifname: str, fabric_fd: int, mtu: int) -> None:
+    """The same in a namespace that is there already, with the calling thread inside it."""
+    index = wire.index
+    netlink = NetlinkSocket()
+    try:
         netlink.send_all(
             (
-                links.veth(
-                    name="eth0",
-                    index=_ETH0,
-                    mac=wire.mac,
-                    peer_name=wire.interface,
-                    peer_index=wire.index,
-                    peer_mac=GATEWAY_MAC,
-                    peer_namespace_fd=fabric_fd,
-                    mtu=mtu,
-                ),
-                links.address(_ETH0, wire.ip),
-                _GATEWAY_NEIGHBOUR,
-                _GATEWAY_ROUTE,
+                _pair(wire, ifname, index, fabric_fd, mtu),
+                links.address(index, wire.ip),
+                links.neighbour(index, GATEWAY, GATEWAY_MAC),
+                links.route("", index, via=GATEWAY),
                 _LO_UP,
             )
         )
     finally:
         netlink.close()
+
+
+def _pair(wire: Wire, name: str, index: int, fabric_fd: int, mtu: int) -> bytes:
+    return links.veth(
+        name=name,
+        index=index,
+        mac=wire.mac,
+        peer_name=wire.interface,
+        peer_index=wire.index,
+        peer_mac=GATEWAY_MAC,
+        peer_namespace_fd=fabric_fd,
+        mtu=mtu,
+    )
 
 
 def fabric_messages(wire: Wire) -> tuple[bytes, bytes, bytes]:

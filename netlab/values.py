@@ -72,13 +72,17 @@ class HostPort:
 
 @dataclass(frozen=True, slots=True)
 class PodLink:
-    """A wanted pod: `cidr` is the range its address comes from; `ip` asks for a certain one."""
+    """A wanted pod: `cidr` is the range its address comes from; `ip` asks for a certain one.
+    `netns`: the namespace is there already (a container runtime made it), and is not the fabric's
+    to free."""
 
     id: str
     node: str
     cidr: str
     ip: str = ""
     host_ports: Sequence[HostPort] = ()
+    netns: str = ""
+    ifname: str = "eth0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class Attachment:
     interface: str
     host_ports: Sequence[HostPort] = ()
     seconds: float = 0.0
+    borrowed: bool = False
+    """Somebody else made the namespace."""
 
 
 @dataclass(frozen=True, slots=True)

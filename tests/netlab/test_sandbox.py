@@ -90,9 +90,7 @@ def test_it_has_no_capability_and_sees_no_other_process(sh: Runner) -> None:
     assert sh("mount -t tmpfs x /mnt")[0] != 0
 
 
-def test_nothing_of_the_host_can_be_written_or_its_secrets_read(
-    sh: Runner, tmp_path: Path
-) -> None:
+def test_nothing_of_the_host_can_be_written_or_its_secrets_read(sh: Runner, tmp_path: Path) -> None:
     secret = Path("/root/.kubestage-test-secret")
     secret.write_text("secret")
     try:
@@ -114,7 +112,9 @@ def test_what_a_command_writes_stays_for_the_pods_next_one(sh: Runner) -> None:
 def test_links_that_the_pod_makes_do_not_lead_out(sh: Runner, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)
-    sh(f"rm -rf /tmp /srv; ln -s {victim} /tmp; ln -s {victim} /srv; rm -rf /etc; ln -s {victim} /etc")
+    sh(
+        f"rm -rf /tmp /srv; ln -s {victim} /tmp; ln -s {victim} /srv; rm -rf /etc; ln -s {victim} /etc"
+    )
     sh("true", binds={"/srv/volume": ("/usr/share", True), "/etc/hosts": ("/etc/hosts", True)})
     assert list(victim.iterdir()) == []
     assert victim.stat().st_mode & 0o777 == 0o700
@@ -196,5 +196,3 @@ def test_a_pod_that_is_gone_is_said_on_stderr(tmp_path: Path) -> None:
 def test_an_empty_command_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NetlabError, match="no command"):
         start(Command((), "/x", str(tmp_path), "x"))
-
-
