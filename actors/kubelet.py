@@ -14,8 +14,6 @@ import socket
 import uuid
 from typing import Any
 
-from cluster.metrics.cni import CniMetrics
-
 from actors import paths
 from actors.clients import client_of
 from actors.component import Component
@@ -28,6 +26,7 @@ from cluster.apiserver.tokens import NodeTokens
 from cluster.client import Client
 from cluster.kubelet import KubeletConfig, KubeletPool, NodeSpec
 from cluster.metrics.client import ClientMetrics
+from cluster.metrics.cni import CniMetrics
 from cluster.metrics.kubelet import KubeletMetrics, RuntimeMetrics
 from cluster.runtime import EmulatedPodNetwork, RuntimeConfig, RuntimeService
 from cluster.runtime.network import PodNetwork

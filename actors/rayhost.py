@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,8 +30,8 @@ MARKER = "KUBESTAGE_RAY"
 OBJECT_STORE_BYTES = 100_000_000
 """Ray is not the data path (decision D1): its shared memory can stay small."""
 START_SECONDS = 60
+ANSWER_SECONDS = 5.0
 _QUIET = {
-    "RAY_BACKEND_LOG_LEVEL": "warning",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_enable_open_telemetry": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -162,6 +163,8 @@ def hosts() -> list[dict[str, Any]]:
 def _init(address: str) -> None:
     import logging
 
+    _refuse_silent(_current_address() if address == "auto" else address)
+
     try:
         ray.init(
             address=address,
@@ -176,10 +179,23 @@ def _init(address: str) -> None:
         raise UserError(f"Ray at {address} does not answer: {reason}") from error
 
 
-def _current_address() -> bool:
-    if os.environ.get("RAY_ADDRESS"):
-        return True
-    return Path("/tmp/ray/ray_current_cluster").exists()
+def _refuse_silent(address: str) -> None:
+    """Ray ends the whole process if nobody listens there: look first. Raises UserError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), ANSWER_SECONDS):
+            return
+    except (OSError, ValueError) as error:
+        raise UserError(f"Ray at {address} does not answer ({error})") from error
+
+
+def _current_address() -> str:
+    """Where a Ray of this machine was last recorded; '' if nowhere."""
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given not in ("", "auto"):
+        return given
+    recorded = Path("/tmp/ray/ray_current_cluster")
+    return recorded.read_text().strip() if recorded.exists() else ""
 
 
 def _session_dir() -> Path | None:

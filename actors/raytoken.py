@@ -14,7 +14,6 @@ from pathlib import Path
 from actors import paths
 
 _CALM = {
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # we say in one line if Ray does not answer
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     "RAY_USAGE_STATS_ENABLED": "0",
 }

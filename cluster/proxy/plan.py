@@ -18,6 +18,9 @@ PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 HEADLESS = "service.kubernetes.io/headless"
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 DEFAULT_AFFINITY_SECONDS = 10_800
+TOLD_PODS = 20
+"""Pods of one sync whose stage 8 is told to the flow log; more would describe a storm, not a pod.
+"""
 Endpoint = tuple[str, int]
 
 
@@ -49,6 +52,7 @@ class PlanChanges:
     triggers: list[float] = field(default_factory=list)
     services_changed: int = 0
     endpoints_changed: int = 0
+    pods: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 class ProxyPlan:
@@ -62,6 +66,7 @@ class ProxyPlan:
         self._triggers: list[float] = []
         self._services_changed = 0
         self._endpoints_changed = 0
+        self._pods: dict[tuple[str, str], str] = {}
 
     @property
     def dirty(self) -> bool:
@@ -99,6 +104,10 @@ class ProxyPlan:
                     del self._slices[service]
             self._dirty[service] = None
         self._endpoints_changed += 1
+        if new is not None and len(self._pods) < TOLD_PODS:
+            known = _ready_pods(old)
+            for pod in _ready_pods(new) - known:
+                self._pods[pod] = _service_of(new) or ""
         if new is not None:
             when = (new["metadata"].get("annotations") or {}).get(TRIGGER_TIME)
             if when:
@@ -106,7 +115,10 @@ class ProxyPlan:
 
     def take(self) -> PlanChanges:
         """What changed since the last call."""
-        changes = PlanChanges({}, self._triggers, self._services_changed, self._endpoints_changed)
+        changes = PlanChanges(
+            {}, self._triggers, self._services_changed, self._endpoints_changed, self._pods
+        )
+        self._pods = {}
         for key in self._dirty:
             before = self._planned.get(key, {})
             service = self._services.get(key)
@@ -128,6 +140,16 @@ class ProxyPlan:
     def everything(self) -> dict[str, ServicePlan]:
         """All that `take` has handed out so far, for programming from nothing."""
         return {name: plan for ports in self._planned.values() for name, plan in ports.items()}
+
+
+def _ready_pods(piece: Object | None) -> set[tuple[str, str]]:
+    """The pods of a slice's ready endpoints."""
+    found = set()
+    for endpoint in (piece or {}).get("endpoints") or ():
+        target = endpoint.get("targetRef") or {}
+        if target.get("kind") == "Pod" and (endpoint.get("conditions") or {}).get("ready", True):
+            found.add((target["namespace"], target["name"]))
+    return found
 
 
 def _is_proxied(service: Object) -> bool:

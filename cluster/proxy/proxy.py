@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from cluster.api.meta import ENDPOINTSLICES, SERVICES, Clock
 from cluster.client import Change, Client, Informer
+from cluster.client.flow import FlowReporter
 from cluster.metrics.proxy import ProxyMetrics
 from cluster.proxy.plan import HEADLESS, PROXY_NAME, PlanChanges, ProxyPlan, ServicePlan
 
@@ -50,6 +51,7 @@ class Proxy:
             clock=clock,
             rng=rng,
         )
+        self._flow = FlowReporter(client, clock)
         self._wake = asyncio.Event()
         self._synced = asyncio.Event()
         self._services.add_handler_batch(self._handle_services)
@@ -64,10 +66,13 @@ class Proxy:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._services.run())
-            group.create_task(self._slices.run())
-            group.create_task(self._run_syncs())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._services.run())
+                group.create_task(self._slices.run())
+                group.create_task(self._run_syncs())
+        finally:
+            self._flow.close()
 
     async def _run_syncs(self) -> None:
         await self._services.wait_synced()
@@ -95,8 +100,12 @@ class Proxy:
         if not full and not changes.ports:
             self._observe_pending()
             return changes
-        started = self._clock.monotonic()
+        started, began = self._clock.monotonic(), self._clock.now()
         await self._apply(self.plan.everything() if full else changes.ports, full)
+        if not full:
+            for (namespace, pod), service in changes.pods.items():
+                marks = {"proxied": (began, self._clock.now())}
+                self._flow.report(namespace, pod, marks, {"service": service})
         self._observe(changes, self._clock.monotonic() - started, full=full)
         return changes
 

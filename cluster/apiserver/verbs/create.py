@@ -5,7 +5,7 @@ from __future__ import annotations
 from cluster.api import strategy
 from cluster.api.catalogue import Resource
 from cluster.api.errors import AlreadyExists, BadRequest, Invalid
-from cluster.api.meta import Object, rfc3339
+from cluster.api.meta import Object, controller_of, rfc3339
 from cluster.apiserver import pipeline
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome
@@ -90,8 +90,11 @@ def _note_flow(backend: Backend, call: Call, obj: Object, begun: float, prepared
     metadata = obj["metadata"]
     flow, key = backend.flow, (call.namespace, metadata["name"])
     flow.begin(*key, metadata["uid"])
-    user = {"user": call.user.name}
-    flow.add(*key, {"stage": "received", "start": received, "end": received, "detail": user})
+    detail = {"user": call.user.name}
+    owner = controller_of(obj)
+    if owner is not None:
+        detail["owner"] = f"{owner['kind']} {owner['name']}"
+    flow.add(*key, {"stage": "received", "start": received, "end": received, "detail": detail})
     flow.mark(*key, "authenticated", received, begun)
     flow.mark(*key, "admitted", begun, prepared)
     flow.mark(*key, "stored", prepared, now)
