@@ -6,7 +6,6 @@ pkg/kubelet/prober. Functions over a PodWorker: they hold no state of their own.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -346,7 +345,7 @@ def _handle_probe(
         view.ready = value and view.started
         worker.publish()
     elif not value:
-        asyncio.get_running_loop().create_task(_kill_unhealthy(worker, view, type_))
+        worker.spawn(_kill_unhealthy(worker, view, type_))
     elif type_ == "startup":
         _started(worker, view)
 

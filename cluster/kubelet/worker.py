@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from cluster.api.meta import Object, parse_rfc3339
@@ -45,6 +46,7 @@ class PodWorker:
         "_deadline",
         "_dirty",
         "_mount_tries",
+        "_side",
         "_slow",
         "_task",
         "_timers",
@@ -79,6 +81,7 @@ class PodWorker:
         self._slow: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._mount_tries = 0
+        self._side: set[asyncio.Task[None]] | None = None
 
     # -- events ----------
 
@@ -146,8 +149,9 @@ class PodWorker:
             timer.cancel()
         self._timers.clear()
         self._cancel_slow()
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._task, *(self._side or ())):
+            if task is not None:
+                task.cancel()
 
     # -- turns ----------
 
@@ -317,6 +321,13 @@ class PodWorker:
             raise
         finally:
             self._waiting = None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something beside the turns (killing an unhealthy container)."""
+        side = self._side = self._side if self._side is not None else set()
+        task = asyncio.get_running_loop().create_task(work)
+        side.add(task)
+        task.add_done_callback(side.discard)
 
     def check_interrupt(self) -> None:
         if self.terminating:

@@ -104,6 +104,11 @@ class Interpreter:
                 return await self._simple(node, write)
             case shell.Sequence():
                 return await self._sequence(node, write)
+            case shell.Subshell():
+                try:
+                    return await self._sequence(node.body, write)
+                except Exited as end:
+                    return end.code
             case shell.AndOr():
                 code = await self._node(node.first, write)
                 for sign, other in node.rest:
@@ -322,7 +327,7 @@ def _known(tree: shell.Node) -> bool:
             return all(_known(node) for node in tree.nodes)
         case shell.Loop():
             return _known(tree.condition) and _known(tree.body)
-        case shell.For():
+        case shell.For() | shell.Subshell():
             return _known(tree.body)
         case shell.If():
             bodies = [part for branch in tree.branches for part in branch]

@@ -74,12 +74,19 @@ class If:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Nodes in order; True behind one that runs in the background. Also { } and ( )."""
+    """Nodes in order; True behind one that runs in the background. Also { }."""
 
     nodes: tuple[tuple[Node, bool], ...]
 
 
-Node = Simple | Pipeline | AndOr | Loop | For | If | Sequence
+@dataclass(frozen=True, slots=True)
+class Subshell:
+    """( ): `exit` leaves only this."""
+
+    body: Sequence
+
+
+Node = Simple | Pipeline | AndOr | Loop | For | If | Sequence | Subshell
 _OPERATORS = ("&&", "||", ";;", ";", "&", "|", "(", ")", "\n")
 _REDIRECT = re.compile(r"(\d?)(>>|>\||>&|<&|>|<)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -287,7 +294,7 @@ class _Parser:
             self._at += 1
             body = self.sequence()
             self._need_op(")")
-            return body
+            return Subshell(body)
         if token.kind == "word":
             if token.text in ("while", "until"):
                 self._at += 1

@@ -40,7 +40,7 @@ class Stage:
         self, client: Client, connect: Callable[[str], Client], state: Path, url: str
     ) -> None:
         self.url = url
-        self.certificates = {
+        self.certificates: dict[str, Any] = {
             "tls_cert": str(state / "kubelet.crt"),
             "tls_key": str(state / "kubelet.key"),
             "client_ca": str(state / "ca.crt"),

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ async def kubectl(
     return process.returncode, out.decode(), err.decode()
 
 
-async def raise_ready(s: Stage, **spec: object) -> None:
+async def raise_ready(s: Stage, **spec: Any) -> None:
     await s.raise_pool(network=SandboxNetwork())
     await s.create(pod(**spec))
     await s.until("web", ready)
