@@ -27,7 +27,7 @@ ATTEMPTS = 5
 retries)."""
 
 _PODS = "/registry/pods/"
-_STATUS_PARTS = ("apiVersion", "kind", "metadata", "status")
+STATUS_PARTS = ("apiVersion", "kind", "metadata", "status")
 
 MALFORMED = (LookupError, TypeError, AttributeError, ValueError)
 """What a mutating plugin may trip over: it sees an object before validation. Validation then has the
@@ -322,7 +322,7 @@ def track(
     before, after = old, new
     if subresource == "status" and old is not None:
         # The rest is the same on both sides: comparing it would be most of the work.
-        before, after = ({k: o[k] for k in _STATUS_PARTS if k in o} for o in (old, new))
+        before, after = ({k: o[k] for k in STATUS_PARTS if k in o} for o in (old, new))
     apply.track(
         backend.schemas,
         resource.schema_name,
