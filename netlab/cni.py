@@ -93,7 +93,8 @@ def run(environment: Mapping[str, str], stdin: bytes) -> dict[str, Any] | None:
     network = _read_network(stdin)
     config = _read_config(network)
     if verb == "STATUS":
-        return _status(config)
+        _check_ready(config)
+        return None
     config.state_dir.mkdir(parents=True, exist_ok=True)
     with (config.state_dir / "cni.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -123,7 +124,8 @@ def _act(
         return None
     netns = _required(environment, "CNI_NETNS")
     if verb == "CHECK":
-        return _check(fabric, name, netns)
+        _check(fabric, name, netns)
+        return None
     if not is_namespace(netns):
         raise CniError(BAD_ENVIRONMENT, f"CNI_NETNS is not a network namespace: {netns}")
     ifname = environment["CNI_IFNAME"]
@@ -145,7 +147,7 @@ def _check(fabric: Fabric, name: str, netns: str) -> None:
         raise CniError(CHECK_FAILED, f"attachment {name} is not in {netns}")
 
 
-def _status(config: FabricConfig) -> None:
+def _check_ready(config: FabricConfig) -> None:
     if os.geteuid() != 0:
         raise CniError(NOT_AVAILABLE, "pod networks need root")
     if config.state_dir.exists() and not os.access(config.state_dir, os.W_OK):

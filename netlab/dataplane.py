@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from netlab import nft
+from netlab.conntrack import forget_udp
 from netlab.fabric import Fabric
 from netlab.hostports import MASQUERADE, PROTOCOLS
 from netlab.netlink import NetlinkError, attributes
@@ -105,11 +106,15 @@ class Dataplane:
             nft.delete_table(TABLE),
             *_table(self._fabric.config.service_cidr),
         ]
-        self._commit([*table, *self._plan(services)])
+        batch = self._plan(services)
+        self._commit([*table, *self._messages(batch)])
         self._ready = True
 
     def _apply(self, changes: Mapping[str, VirtualServer | None]) -> None:
-        self._commit(self._plan(changes))
+        batch = self._plan(changes)
+        self._commit(self._messages(batch))
+        if batch.gone_udp:
+            self._fabric.call_in("", forget_udp, batch.gone_udp)
 
     def _commit(self, messages: list[bytes]) -> None:
         try:
@@ -123,8 +128,8 @@ class Dataplane:
             self._next = 1
             raise NetlabError(f"the kernel refused the services: {error}") from error
 
-    def _plan(self, changes: Mapping[str, VirtualServer | None]) -> list[bytes]:
-        """Messages for one transaction; the books are already as they will be."""
+    def _plan(self, changes: Mapping[str, VirtualServer | None]) -> _Batch:
+        """What goes into one transaction; the books are already as they will be."""
         batch = _Batch()
         for key, server in changes.items():
             wanted = dict(_parts(key, server)) if server is not None else {}
@@ -137,11 +142,13 @@ class Dataplane:
                 self._names[key] = tuple(wanted)
             else:
                 self._names.pop(key, None)
-        return self._messages(batch)
+        return batch
 
     def _remove(self, batch: _Batch, name: str) -> None:
         entry = self._entries.pop(name)
         _lead(batch.removed, entry)
+        if entry.server.protocol == "UDP":
+            batch.gone_udp.update(entry.endpoints)
         number = struct.pack("=I", entry.number)
         batch.removed[_VERDICTS].append(nft.element(number))
         batch.removed[_ENDPOINTS] += [
@@ -180,6 +187,8 @@ class Dataplane:
                 removed.append(nft.element(key))
             if new is not None:
                 added.append(nft.element(key, nft.plain(_pack_endpoint(new))))
+        if entry.server.protocol == "UDP":
+            batch.gone_udp.update(set(before) - set(after))
         changed = {i for i, e in enumerate(before) if i >= len(after) or after[i] != e}
         if changed and entry.server.affinity_seconds:
             batch.forget += self._remembered(entry, changed)
@@ -242,6 +251,7 @@ class _Batch:
     removed: dict[str, list[bytes]] = field(default_factory=lambda: _empty())
     added: dict[str, list[bytes]] = field(default_factory=lambda: _empty())
     forget: list[bytes] = field(default_factory=list)
+    gone_udp: set[Endpoint] = field(default_factory=set)
 
 
 def _empty() -> dict[str, list[bytes]]:

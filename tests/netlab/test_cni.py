@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +77,7 @@ def test_add_check_del(machine: Machine, call: Call, netns: str) -> None:
     assert call("DEL", netns=netns) == (0, {})
     assert call("DEL", netns="") == (0, {})
     assert call("CHECK", netns=netns)[1]["code"] == 3
-    assert os.path.exists(netns)
+    assert Path(netns).exists()
 
 
 def test_gc_removes_what_is_not_valid_any_more(call: Call, netns: str) -> None:

@@ -83,6 +83,32 @@ def _send_datagram(address: str) -> str:
             return "refused"
 
 
+def test_a_udp_flow_leaves_an_endpoint_that_goes(
+    fabric: Fabric, pods: list[Attachment], dataplane: Dataplane
+) -> None:
+    """A client that keeps its port would otherwise talk to the dead endpoint for ever."""
+
+    def virtual(*to: Attachment) -> VirtualServer:
+        return VirtualServer(VIP, "UDP", 53, tuple((p.ip, 53) for p in to))
+
+    def opened(pod: Attachment, address: str, port: int) -> socket.socket:
+        return fabric.socket_in(pod.netns_path, socket.SOCK_DGRAM, address, port)
+
+    with (
+        opened(pods[1], "0.0.0.0", 53) as one,
+        opened(pods[2], "0.0.0.0", 53) as two,
+        opened(pods[0], "0.0.0.0", 5353) as client,
+    ):
+        for each in (one, two, client):
+            each.settimeout(3)
+        dataplane.apply({"dns": virtual(pods[1])})
+        client.sendto(b"first", (VIP, 53))
+        assert one.recv(10) == b"first"
+        dataplane.apply({"dns": virtual(pods[2])})
+        client.sendto(b"second", (VIP, 53))
+        assert two.recv(10) == b"second"
+
+
 def test_a_port_no_service_has_is_refused(
     fabric: Fabric, pods: list[Attachment], dataplane: Dataplane
 ) -> None:
