@@ -13,7 +13,10 @@ import random
 import socket
 from pathlib import Path
 
+import orjson
+
 from cluster.api.catalogue import Catalogue
+from cluster.api.errors import RequestEntityTooLarge
 from cluster.api.meta import Clock, NewUid
 from cluster.api.schema import Schemas
 from cluster.apiserver.admission import AdmissionChain, build_chain
@@ -32,7 +35,8 @@ from cluster.apiserver.registry import CacheRegistry
 from cluster.apiserver.tokens import NodeTokens, ServiceAccountTokens
 from cluster.apiserver.watchcache import Storage
 from cluster.etcd.store import Store, StoreError
-from cluster.httpserver import HttpServer, Limits, server_context
+from cluster.httpserver import HttpServer, Limits, Response, server_context
+from cluster.httpserver.server import plain_refusal
 from cluster.metrics.apiserver import ApiServerMetrics
 
 STOP_GRACE_SECONDS = 5.0
@@ -86,7 +90,9 @@ class ApiServer:
         context = None
         if config.tls_cert:
             context = server_context(config.tls_cert, config.tls_key, config.client_ca or None)
-        self._server = HttpServer(self.front.handle, ssl_context=context, limits=Limits())
+        self._server = HttpServer(
+            self.front.handle, ssl_context=context, limits=Limits(), refusal=_refusal
+        )
         if socks:
             for sock in socks:
                 await self._server.start(sock=sock)
@@ -180,10 +186,20 @@ class ApiServer:
         """End watches, finish answers, stop. The store stays open."""
         self.health.shutting_down = True
         self.storage.close_watches()
+        await self.backend.admission.close()
         if self._server is not None:
             await self._server.stop(grace)
         with contextlib.suppress(StoreError):
             await self.storage.stop()
+
+
+def _refusal(status: int, text: str) -> Response:
+    """A request that was too large gets a Status like any other failed request."""
+    if status != 413:
+        return plain_refusal(status, text)
+    limit = Limits().body_bytes
+    error = RequestEntityTooLarge(f"Request entity too large: limit is {limit}")
+    return Response(413, orjson.dumps(error.to_status()), "application/json")
 
 
 def _read(path: str) -> str:

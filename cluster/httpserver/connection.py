@@ -406,7 +406,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, text: str) -> None:
         """Answer what cannot be read, after what is being answered, and close."""
-        self._refused = Response(status, text.encode(), "text/plain; charset=utf-8")
+        self._refused = self._server.refusal(status, text)
         self.read_since = self._server.now
         if not self._answering:
             self._finish_refused()

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from email.utils import formatdate
 
 from cluster.httpserver.connection import Connection
-from cluster.httpserver.messages import Handler, Limits
+from cluster.httpserver.messages import Handler, Limits, Response
 
 SWEEP_SECONDS = 1.0
+Refusal = Callable[[int, str], Response]
+
+
+def plain_refusal(status: int, text: str) -> Response:
+    """As Go's net/http answers."""
+    return Response(status, text.encode(), "text/plain; charset=utf-8")
 
 
 class HttpServer:
@@ -22,8 +29,11 @@ class HttpServer:
         *,
         ssl_context: ssl.SSLContext | None = None,
         limits: Limits | None = None,
+        refusal: Refusal | None = None,
     ) -> None:
+        """`refusal` words the answer to a request that cannot be read (400, 408, 413, 414, 431)."""
         self.handler = handler
+        self.refusal = refusal or plain_refusal
         self.limits = limits or Limits()
         self.draining = False
         self.now = 0.0
