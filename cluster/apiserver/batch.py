@@ -30,6 +30,7 @@ from cluster.api.errors import (
 from cluster.apiserver.attributes import Attributes, UserInfo
 from cluster.apiserver.call import Call, Outcome, Result, parse_json
 from cluster.apiserver.flow import PREFIX as FLOW_PREFIX
+from cluster.apiserver.negotiation import encoded, respond_error
 from cluster.apiserver.routing import route
 from cluster.httpserver import Request, Response
 
@@ -50,8 +51,6 @@ class Batch:
         self._front = front
 
     async def answer(self, request: Request, user: UserInfo) -> Response:
-        from cluster.apiserver.negotiation import respond_error
-
         try:
             items = parse_json(request.body)
             if not isinstance(items, list):
@@ -156,7 +155,7 @@ class Batch:
                 return b'{"s":%d}' % result.status
             if call.answer == 1:
                 return b'{"s":%d,"b":%b}' % (result.status, self._identity(result))
-            return b'{"s":%d,"b":%b}' % (result.status, result.encoded())
+            return b'{"s":%d,"b":%b}' % (result.status, encoded(call, result))
         if not isinstance(result, Response):
             return self._failed(call, MethodNotAllowed("streams cannot be batched"))
         self._front.observe(call, result.status)

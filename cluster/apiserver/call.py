@@ -47,6 +47,7 @@ class Call:
         "request",
         "resource",
         "route",
+        "served",
         "started",
         "user",
         "user_agent",
@@ -60,7 +61,9 @@ class Call:
         self.query_string = query_string
         self.route = route
         self.verb = route.verb
-        self.resource: Resource = None  # type: ignore[assignment]  # set before any verb runs
+        # Set before any verb runs: what was asked for, and in which form it is stored.
+        self.served: Resource = None  # type: ignore[assignment]
+        self.resource: Resource = None  # type: ignore[assignment]
         self.user = ANONYMOUS
         self.user_agent = ""
         self.accept = ""
@@ -72,6 +75,11 @@ class Call:
         self.warnings: list[str] = []
         self._query: Mapping[str, list[str]] | None = None
         self._object: Any = _NOTHING
+
+    @property
+    def converts(self) -> bool:
+        """Whether the client speaks another version than the store."""
+        return self.served is not self.resource
 
     @property
     def namespace(self) -> str:

@@ -22,6 +22,7 @@ from cluster.apiserver.authn import plan_impersonation
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.batch import BATCH_PATH, Batch
 from cluster.apiserver.call import Call, Outcome, Result
+from cluster.apiserver.convert import stored_resource
 from cluster.apiserver.documents import Documents
 from cluster.apiserver.flow import PREFIX as FLOW_PREFIX
 from cluster.apiserver.flow import FlowLog
@@ -188,7 +189,8 @@ class Front:
         resource = backend.catalogue.find(where.group, where.version, where.plural)
         if resource is None:
             return not_found_page()
-        call.resource = resource
+        call.served = resource
+        call.resource = stored_resource(backend.catalogue, resource)
         if where.subresource:
             return self._subresource(call)
         review = REVIEWS.get((where.group, where.plural))

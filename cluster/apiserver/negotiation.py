@@ -17,6 +17,7 @@ from cluster.api.errors import NotAcceptable, StatusError, TooManyRequests, Unau
 from cluster.api.meta import Object
 from cluster.api.table import to_table
 from cluster.apiserver.call import Call, Outcome
+from cluster.apiserver.convert import to_served
 from cluster.apiserver.watchcache import Entry
 from cluster.httpserver import Response
 
@@ -96,17 +97,28 @@ def respond(call: Call, outcome: Outcome, now: float) -> Response:
     form = form_of(call.accept) if call.accept else PLAIN
     headers = _NO_CACHE if not call.warnings else {**_NO_CACHE, "Warning": warning(call.warnings)}
     if form.plain:
-        return Response(outcome.status, outcome.encoded(), "application/json", headers)
+        return Response(outcome.status, encoded(call, outcome), "application/json", headers)
     obj = outcome.object()
+    if call.converts and obj.get("kind") == call.resource.kind:
+        obj = to_served(call.served, obj)
     if form.as_kind and obj.get("kind") == call.resource.kind:
         obj = transform_one(call, form, obj, now)
     return encode(outcome.status, obj, form, headers)
 
 
+def encoded(call: Call, outcome: Outcome) -> bytes:
+    """The object's JSON in the version that was asked for."""
+    if call.converts:
+        obj = outcome.object()
+        if obj.get("kind") == call.resource.kind:
+            return orjson.dumps(to_served(call.served, obj))
+    return outcome.encoded()
+
+
 def transform_one(call: Call, form: Form, obj: Object, now: float) -> Object:
     if form.as_kind == "Table":
         table = to_table(
-            call.resource,
+            call.served,
             [obj],
             include_object=include_object(call),
             now=now,
@@ -170,8 +182,8 @@ def respond_list(call: Call, entries: Sequence[Entry], metadata: Object, now: fl
     """The answer to a list: joined from encoded bytes, nothing is decoded unless another form is
     wanted."""
     form = form_of(call.accept) if call.accept else PLAIN
-    resource = call.resource
-    if form.plain:
+    resource = call.served
+    if form.plain and not call.converts:
         head = orjson.dumps(
             {
                 "kind": resource.list_kind,
@@ -182,6 +194,8 @@ def respond_list(call: Call, entries: Sequence[Entry], metadata: Object, now: fl
         body = b"".join((head[:-1], b',"items":[', b",".join([e.encoded for e in entries]), b"]}"))
         return compressed(call, body, "application/json")
     objects = [e.decode() for e in entries]
+    if call.converts:
+        objects = [to_served(resource, o) for o in objects]
     listed: Object
     if form.as_kind == "Table":
         listed = to_table(

@@ -17,6 +17,7 @@ from cluster.api.meta import Object
 from cluster.apiserver.attributes import AdmissionRequest, Operation
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome
+from cluster.apiserver.convert import to_stored
 from cluster.apiserver.problems import conflict, not_found
 from cluster.apiserver.watchcache import Entry, ResourceCache
 from cluster.apiserver.watchcache.entry import encode, splice
@@ -89,14 +90,14 @@ def check_type(value: Any, resource: Resource) -> Object:
 def decode_object(backend: Backend, call: Call, value: Any) -> Object:
     """A body as an object of the call's resource: typed, pruned, with metadata. Raises
     BadRequest."""
-    resource = call.resource
-    obj = check_type(value, resource)
-    if resource.schema_name:
-        found = backend.schemas.decode(resource.schema_name, obj, field_validation(call))
+    served = call.served
+    obj = check_type(value, served)
+    if served.schema_name:
+        found = backend.schemas.decode(served.schema_name, obj, field_validation(call))
         if found:
             call.warnings.extend(found)
     check_metadata(obj)
-    return obj
+    return to_stored(served, obj) if call.converts else obj
 
 
 def decode_as(backend: Backend, call: Call, value: Any, kind: str, schema_name: str) -> Object:

@@ -53,9 +53,7 @@ async def cluster(directory: Path) -> AsyncIterator[tuple[Api, str]]:
         cert, key = ca.issue(name, server=server, ips=("127.0.0.1",) if server else ())
         (directory / f"{name}.crt").write_bytes(cert)
         (directory / f"{name}.key").write_bytes(key)
-    tls = server_context(
-        directory / "kubelet.crt", directory / "kubelet.key", directory / "ca.crt"
-    )
+    tls = server_context(directory / "kubelet.crt", directory / "kubelet.key", directory / "ca.crt")
     node_server = HttpServer(kubelet, ssl_context=tls)
     await node_server.start()
     try:

@@ -18,6 +18,7 @@ from cluster.api.meta import Object
 from cluster.api.selectors import FieldSelector, LabelSelector
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call
+from cluster.apiserver.convert import stored_selector
 from cluster.apiserver.negotiation import respond_list
 from cluster.apiserver.verbs.get import parse_revision
 from cluster.apiserver.watchcache import Entry, ResourceCache, Selection
@@ -84,6 +85,8 @@ def selection_of(call: Call, cache: ResourceCache) -> Selection:
     labels = call.parameter("labelSelector")
     fields = call.parameter("fieldSelector")
     selection = Selection(call.namespace)
+    if call.converts:
+        fields = stored_selector(call.served, fields)
     if labels:
         label_selector = LabelSelector.parse(labels)
         selection.labels = None if label_selector.empty() else label_selector

@@ -19,8 +19,10 @@ from cluster.api.errors import (
 from cluster.api.meta import Object
 from cluster.api.patch import json_patch, merge_patch
 from cluster.api.strategic import strategic_merge
+from cluster.apiserver import pipeline
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome, parse_json, parse_yaml
+from cluster.apiserver.convert import to_served, to_stored
 from cluster.apiserver.pipeline import (
     MALFORMED,
     STATUS_PARTS,
@@ -66,10 +68,13 @@ async def patch_as(backend: Backend, call: Call, subresource: str) -> Outcome:
     named = _names_version(patch_body(call))
 
     def change(entry: Entry) -> Object:
-        if kind == STRATEGIC_PATCH and subresource == "status":
+        if kind == STRATEGIC_PATCH and subresource == "status" and not call.converts:
             obj = _patched_status(backend, call, backend.storage.decoded(entry), patcher)
         else:
-            obj = _patched(backend, call, entry.decode(), patcher)
+            current = entry.decode()
+            if call.converts:
+                current = to_served(call.served, current)
+            obj = _patched(backend, call, current, patcher)
         obj["metadata"].setdefault("name", "")
         return _unversioned(obj, entry, named)
 
@@ -130,7 +135,7 @@ def patcher_of(backend: Backend, call: Call, kind: str) -> Patcher:
     document = body
     if kind == MERGE_PATCH:
         return lambda obj: merge_patch(obj, document)
-    schema_name = call.resource.schema_name
+    schema_name = call.served.schema_name
     return lambda obj: strategic_merge(obj, document, backend.schemas, schema_name)
 
 
@@ -152,10 +157,13 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
     force = bool(call.flag("force"))
     preset = call.decoded_if_preset()
     body = parse_yaml(call.body) if preset is None else preset
-    applied = check_type(body, call.resource)
-    if call.resource.schema_name:
-        found = backend.schemas.decode(call.resource.schema_name, applied, field_validation(call))
+    applied = check_type(body, call.served)
+    if call.served.schema_name:
+        found = backend.schemas.decode(call.served.schema_name, applied, field_validation(call))
         call.warnings.extend(found)
+    if call.converts:
+        pipeline.check_metadata(applied)
+        applied = to_stored(call.served, applied)
     metadata = applied.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise BadRequest("metadata is not an object")

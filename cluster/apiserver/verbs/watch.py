@@ -12,6 +12,7 @@ from cluster.api.meta import Object
 from cluster.api.table import to_table
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call
+from cluster.apiserver.convert import to_served
 from cluster.apiserver.negotiation import (
     Form,
     form_of,
@@ -146,7 +147,7 @@ class _Opening:
         stream.close()
 
     def _bookmark_line(self, revision: int, *, initial_end: bool = False) -> bytes:
-        return line_of("BOOKMARK", bookmark(self._call.resource, revision, initial_end=initial_end))
+        return line_of("BOOKMARK", bookmark(self._call.served, revision, initial_end=initial_end))
 
     def _replay(self, missed: list[Change]) -> list[bytes]:
         feed = Feed(self._cache, None, self._selection, self._shape)
@@ -166,21 +167,23 @@ class _Opening:
             call.parameter("labelSelector"),
             call.parameter("fieldSelector"),
             self._form,
-            call.resource.version,
+            call.served.gvr,
             include_object(call) if self._form.as_kind == "Table" else "",
         )
 
 
 def shape_of(backend: Backend, call: Call, form: Form) -> Shape | None:
     """How a line is made for a form; None: the object as it is."""
+    resource, version = call.served, form.as_version
     if not form.as_kind:
-        return None
-    resource, version = call.resource, form.as_version
+        if not call.converts:
+            return None
+        return lambda kind, entry: line_of(kind, to_served(resource, entry.decode()))
     if form.as_kind == "Table":
         include = include_object(call)
 
         def table_line(kind: str, entry: Entry) -> bytes:
-            obj: Object = entry.decode()
+            obj: Object = to_served(resource, entry.decode())
             table = to_table(
                 resource,
                 [obj],
