@@ -1,8 +1,8 @@
 """The fabric as a CNI plugin: an executable for real container runtimes (CNI specification 1.1.0).
 
 Speaks the specification's words: the verb and the container in the environment, the configuration
-on stdin, the result or an error object on stdout, an exit code that is not 0. `write_plugin` and
-`write_conflist` put the executable and the network's list where a runtime looks for them.
+on stdin, the result or an error object on stdout, an exit code that is not 0. netd.py writes the
+executable and the network's configuration list.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from netlab.fabric import Fabric
 from netlab.namespaces import is_namespace
+from netlab.netd import VERSION
 from netlab.values import Attachment, FabricConfig, HostPort, NetlabError, PodLink
 
-VERSION = "1.1.0"
 SUPPORTED = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-PLUGIN = "kubestage-cni"
 OWNER = "cni"
 INCOMPATIBLE, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, UNDECODABLE = 1, 3, 4, 5, 6
 BAD_CONFIG, TRY_AGAIN, NOT_AVAILABLE, CHECK_FAILED = 7, 11, 50, 100
@@ -35,37 +33,6 @@ class CniError(Exception):
         super().__init__(message)
         self.code = code
         self.details = details
-
-
-def write_plugin(directory: Path) -> Path:
-    """Make the executable; it runs with this interpreter."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / PLUGIN
-    house = Path(__file__).resolve().parent.parent
-    path.write_text(
-        f"#!{sys.executable} -E\nimport sys\nsys.path.insert(0, {str(house)!r})\n"
-        "from netlab.cni import main\nsys.exit(main())\n"
-    )
-    path.chmod(0o755)
-    return path
-
-
-def write_conflist(config: FabricConfig, subnet: str, directory: Path) -> Path:
-    """The network's configuration list in `directory` (a runtime's net.d): pods get addresses out
-    of `subnet`."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "10-kubestage.conflist"
-    plugin = {
-        "type": PLUGIN,
-        "fabric": {**asdict(config), "state_dir": str(config.state_dir)},
-        "ipam": {"subnet": subnet},
-        "capabilities": {"portMappings": True},
-    }
-    listed = {"cniVersion": VERSION, "name": config.cluster, "plugins": [plugin]}
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(listed, indent=2) + "\n")
-    new.replace(path)
-    return path
 
 
 def main() -> int:

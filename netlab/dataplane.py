@@ -24,7 +24,7 @@ from netlab import nft
 from netlab.conntrack import forget_udp
 from netlab.fabric import Fabric
 from netlab.hostports import MASQUERADE, PROTOCOLS
-from netlab.netlink import NetlinkError, attributes
+from netlab.netlink import attributes
 from netlab.values import NetlabError
 
 TABLE = "kube-proxy"
@@ -119,7 +119,7 @@ class Dataplane:
     def _commit(self, messages: list[bytes]) -> None:
         try:
             self._nft.commit(messages)
-        except NetlinkError as error:
+        except OSError as error:
             self._ready = False
             self._entries.clear()
             self._names.clear()

@@ -33,6 +33,7 @@ from netlab.namespaces import (
     is_namespace,
     mount_private_tmpfs,
 )
+from netlab.netd import spare_subnet, write_conflist, write_plugin
 from netlab.netlink import NetlinkSocket
 from netlab.nft import NftSocket
 from netlab.peers import plan_peers, stale_routes
@@ -114,6 +115,8 @@ class Fabric:
             fabric_ledger.close()
             if not is_mount_point(config.namespaces):
                 mount_private_tmpfs(str(config.namespaces))
+            write_plugin(config.state_dir / "bin")
+            write_conflist(config, spare_subnet(config.pod_cidr), config.state_dir / "net.d")
             fresh = hostlink.ensure_namespace(thread, config.fabric_path)
             hostlink.ensure_uplink(thread, config, fresh=fresh)
             fabric = cls(config, owner, thread)

@@ -21,9 +21,11 @@ ROUTE, NETFILTER = 0, 12
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
-MAX_BATCH_BYTES = 1 << 20
+MAX_BATCH_BYTES = 150_000
 """A batch beyond this is cut: the kernel copies it into one buffer that the send limit must
 allow."""
+ANSWER_SECONDS = 60
+"""The kernel answers at once; without an answer for so long something is badly wrong."""
 
 
 class NetlinkError(OSError):
@@ -104,6 +106,8 @@ class NetlinkSocket:
         try:
             self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
+            limit = struct.pack("=qq", ANSWER_SECONDS, 0)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         except OSError:
             self._socket.close()
             raise
@@ -132,7 +136,9 @@ class NetlinkSocket:
         start = 0
         while start < len(messages):
             size, end = 0, start
-            while end < len(messages) and (end == start or size + len(messages[end]) < 150_000):
+            while end < len(messages) and (
+                end == start or size + len(messages[end]) < MAX_BATCH_BYTES
+            ):
                 size += len(messages[end])
                 end += 1
             errors += self._send_chunk(messages[start:end], start)
@@ -150,17 +156,18 @@ class NetlinkSocket:
         self._socket.send(b"".join(out))
         return [
             NetlinkError(e.errno or 0, e.text, e.sequence - first + offset)
-            for e in self.read_acks(self._sequence)
+            for e in self.read_acks(first, self._sequence)
         ]
 
-    def transact(self, data: bytes, last_sequence: int) -> list[NetlinkError]:
+    def transact(self, data: bytes, first_sequence: int, last_sequence: int) -> list[NetlinkError]:
         """Send bytes that were encoded with sequence numbers, and wait for `last_sequence`'s
         answer."""
         self._socket.send(data)
-        return list(self.read_acks(last_sequence))
+        return list(self.read_acks(first_sequence, last_sequence))
 
-    def read_acks(self, last_sequence: int) -> Iterable[NetlinkError]:
-        """Errors up to and with the answer to `last_sequence`."""
+    def read_acks(self, first_sequence: int, last_sequence: int) -> Iterable[NetlinkError]:
+        """Errors from the answer to `first_sequence` up to and with the one to `last_sequence`.
+        What an interrupted request before left in the queue is passed over."""
         while True:
             data = self._socket.recv(1 << 18)
             offset, finished = 0, False
@@ -168,7 +175,7 @@ class NetlinkSocket:
                 size, kind, _flags, sequence, _ = _HEADER.unpack_from(data, offset)
                 if kind == NLMSG_ERROR:
                     code = -struct.unpack_from("=i", data, offset + 16)[0]
-                    if code:
+                    if code and first_sequence <= sequence <= last_sequence:
                         yield NetlinkError(code, _reason(data, offset, size), sequence)
                     finished = finished or sequence == last_sequence
                 offset += max(16, (size + 3) & ~3)

@@ -317,14 +317,14 @@ class NftSocket:
             self._sequence += 1
             flags = m[6:8] if i != last else bytes((m[6] | ACK, m[7]))
             out += (m[:6], flags, struct.pack("=I", self._sequence), m[12:])
-        final = self._sequence
+        final, first = self._sequence, self._sequence - last
         self._sequence += 1
         out += (struct.pack("=IHHII", 20, _BATCH_END, REQUEST, self._sequence, 0), _BATCH)
-        errors = self._netlink.transact(b"".join(out), final)
+        errors = self._netlink.transact(b"".join(out), first, final)
         if errors:
-            first = errors[0]
-            index = first.sequence - (final - last)
-            raise NetlinkError(first.errno or 0, f"nftables message {index}: {first.text}", index)
+            refused = errors[0]
+            index = refused.sequence - first
+            raise NetlinkError(refused.errno or 0, f"message {index}: {refused.text}", index)
 
     def elements(self, table: str, name: str) -> Iterable[bytes]:
         """The raw answers to a dump of a map's elements."""

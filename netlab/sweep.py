@@ -48,8 +48,9 @@ def _sweep(thread: NamespaceThread, state_dir: Path, wait_seconds: float) -> Non
         if held >= 0:
             os.close(held)
     shutil.rmtree(namespaces, ignore_errors=True)
-    shutil.rmtree(state_dir / "ledger", ignore_errors=True)
-    for name in ("lock",):
+    for name in ("ledger", "net.d", "bin"):
+        shutil.rmtree(state_dir / name, ignore_errors=True)
+    for name in ("lock", "cni.lock"):
         (state_dir / name).unlink(missing_ok=True)
     try:
         state_dir.rmdir()

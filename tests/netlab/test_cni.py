@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from netlab import namespaces
-from netlab.cni import write_conflist, write_plugin
+from netlab.netd import spare_subnet, write_conflist, write_plugin
 from tests.netlab.hosts import Machine, ask
 
 pytestmark = pytest.mark.root
@@ -87,6 +87,23 @@ def test_gc_removes_what_is_not_valid_any_more(call: Call, netns: str) -> None:
     assert call("CHECK", "keep", netns) == (0, {})
     assert call("GC", "", **{"cni.dev/valid-attachments": []}) == (0, {})
     assert call("CHECK", "keep", netns)[1]["code"] == 3
+
+
+def test_the_fabric_writes_its_list_for_a_runtime(machine: Machine) -> None:
+    machine.fabric().close()
+    path = machine.config.state_dir / "net.d" / "10-kubestage.conflist"
+    listed = json.loads(path.read_text())
+    assert (listed["cniVersion"], listed["name"]) == ("1.1.0", "test")
+    assert listed["plugins"][0]["ipam"] == {"subnet": "10.77.255.0/24"}
+    assert (machine.config.state_dir / "bin" / listed["plugins"][0]["type"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("cidr", "subnet"),
+    [("10.0.0.0/8", "10.255.255.0/24"), ("10.1.0.0/24", "10.1.0.192/26")],
+)
+def test_the_spare_subnet_is_the_end_of_the_range(cidr: str, subnet: str) -> None:
+    assert spare_subnet(cidr) == subnet
 
 
 def test_version_and_status(call: Call) -> None:
