@@ -349,6 +349,7 @@ def build(spec: Spec) -> None:
 def main() -> None:
     """Build, run, wait."""
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with os.fdopen(SPEC_FD, "rb") as file:
         file.seek(0)
         spec = Spec(file.read())

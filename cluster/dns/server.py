@@ -18,7 +18,14 @@ from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-from cluster.api.meta import ENDPOINTSLICES, NAMESPACES, SERVICES, Clock
+from cluster.api.meta import (
+    ENDPOINTSLICES,
+    NAMESPACES,
+    SERVICES,
+    Clock,
+    Object,
+    parse_rfc3339,
+)
 from cluster.client import Change, Client, Informer
 from cluster.dns import message
 from cluster.dns.forward import Forwarder
@@ -27,6 +34,7 @@ from cluster.metrics.dns import DnsMetrics
 
 log = logging.getLogger(__name__)
 
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 MAX_CACHED = 20_000
 MAX_TURNS = 8
 MAX_PACKETS = 64
@@ -36,6 +44,27 @@ MAX_FORWARDING = 1_000
 TCP_IDLE_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """The children of the metrics of one question, found once."""
+
+    requests: Counter
+    responses: Counter
+    hits: Counter
+    seconds: Histogram
+    request_bytes: Histogram
+    response_bytes: Histogram
+
+    def count(self, seconds: float, asked: int, answered: int) -> None:
+        """A question was answered from kept bytes."""
+        self.requests.inc()
+        self.responses.inc()
+        self.hits.inc()
+        self.seconds.observe(seconds)
+        self.request_bytes.observe(asked)
+        self.response_bytes.observe(answered)
+
+
 @dataclass(slots=True)
 class _Kept:
     """Answers to one question, without their ids, in turn; and what to count for each."""
@@ -43,7 +72,7 @@ class _Kept:
     question: message.Question
     answers: list[bytes]
     limit: int
-    counters: tuple[Counter, Counter, Counter, Histogram]
+    counters: _Counters
     turn: int = field(default=0)
 
 
@@ -68,7 +97,7 @@ class DnsServer:
             Informer(client, gvr, clock=clock, rng=rng)
             for gvr in (SERVICES, ENDPOINTSLICES, NAMESPACES)
         ]
-        handlers = (self.names.handle_service, self.names.handle_slice, self.names.handle_namespace)
+        handlers = (self.names.handle_service, self._handle_slice, self.names.handle_namespace)
         for informer, handler in zip(self._informers, handlers, strict=True):
             informer.add_handler_batch(_each(handler))
         self._forwarder = Forwarder(upstreams, clock, metrics, rng) if upstreams else None
@@ -120,6 +149,18 @@ class DnsServer:
         if self._forwarder is not None:
             self._forwarder.close()
 
+    def _handle_slice(self, old: Object | None, new: Object | None) -> None:
+        """As upstream, the time from the endpoint's change is told for headless services only."""
+        before = self.names.generation
+        self.names.handle_slice(old, new)
+        if new is None or self.names.generation == before:
+            return
+        when = (new["metadata"].get("annotations") or {}).get(TRIGGER_TIME)
+        if when:
+            seconds = max(0.0, self._clock.now() - parse_rfc3339(when))
+            metric = self._metrics.programming_seconds
+            metric.labels("headless_with_selector").observe(seconds)
+
     # UDP
 
     def _read_udp(self, udp: socket.socket) -> None:
@@ -155,11 +196,7 @@ class DnsServer:
             answers.append(self._rotate(kept, tcp))
         kept.turn += 1
         answer = data[:2] + answers[kept.turn % len(answers)]
-        requests, responses, hits, seconds = kept.counters
-        requests.inc()
-        responses.inc()
-        hits.inc()
-        seconds.observe(self._clock.monotonic() - started)
+        kept.counters.count(self._clock.monotonic() - started, len(data), len(answer))
         return answer
 
     def _encode(self, data: bytes, tcp: bool) -> _Kept | None:
@@ -181,6 +218,7 @@ class DnsServer:
         if len(self._kept) >= MAX_CACHED:
             self._kept.clear()
         self._kept[data[2:], tcp] = kept
+        self._metrics.cache_entries.labels("dns://:53", "success", ".", "").set(len(self._kept))
         return kept
 
     def _rotate(self, kept: _Kept, tcp: bool) -> bytes:
@@ -196,18 +234,19 @@ class DnsServer:
 
     def _counters(
         self, question: message.Question, answer: bytes, tcp: bool, mine: bool
-    ) -> tuple[Counter, Counter, Counter, Histogram]:
-        """The children of the metrics of this question, found once."""
+    ) -> _Counters:
         zone = self._zone if mine else "."
         proto, kind = "tcp" if tcp else "udp", question.type_name
         rcode = message.rcode_of(answer)
         metrics, server = self._metrics, "dns://:53"
         status = "success" if rcode == "NOERROR" else "denial"
-        return (
+        return _Counters(
             metrics.requests.labels(server, zone, "", proto, "1", kind),
             metrics.responses.labels(server, zone, "", rcode, "kubernetes" if mine else ""),
             metrics.cache_hits.labels(server, status, ".", ""),
             metrics.request_seconds.labels(server, zone, "", kind),
+            metrics.request_bytes.labels(server, zone, "", proto),
+            metrics.response_bytes.labels(server, zone, "", proto),
         )
 
     # Other names
@@ -234,9 +273,11 @@ class DnsServer:
             answer = await self._forwarder.resolve_alias(question, found, self.names, tcp=tcp)
         else:
             answer = await self._forwarder.forward(data, question, tcp=tcp)
-        requests, _, _, seconds = self._counters(question, answer, tcp, found.mine)
-        requests.inc()
-        seconds.observe(self._clock.monotonic() - started)
+        counters = self._counters(question, answer, tcp, found.mine)
+        counters.requests.inc()
+        counters.seconds.observe(self._clock.monotonic() - started)
+        counters.request_bytes.observe(len(data))
+        counters.response_bytes.observe(len(answer))
         rcode = message.rcode_of(answer)
         self._metrics.responses.labels("dns://:53", ".", "", rcode, "forward").inc()
         return answer
