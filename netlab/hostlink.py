@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
 
 from netlab import links
 from netlab.namespaces import NamespaceThread, bind_mount, is_namespace, unshare_net
-from netlab.netlink import NetlinkSocket
-from netlab.values import GATEWAY, FabricConfig
+from netlab.netlink import NetlinkSocket, attributes
+from netlab.values import GATEWAY, FabricConfig, NetlabError
 
 _EEXIST, _ENODEV = 17, 19
 _LO, UPLINK, VXLAN = 1, 2, 3
@@ -67,6 +68,7 @@ def ensure_uplink(thread: NamespaceThread, config: FabricConfig, *, fresh: bool)
     fabric. Idempotent."""
     fabric_fd = os.open(config.fabric_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        _refuse_taken_ranges(config)
         index = _ensure_pair(config, fabric_fd, fresh=fresh)
         netlink = NetlinkSocket()
         try:
@@ -81,6 +83,36 @@ def ensure_uplink(thread: NamespaceThread, config: FabricConfig, *, fresh: bool)
                 netlink.close()
     finally:
         os.close(fabric_fd)
+
+
+def _refuse_taken_ranges(config: FabricConfig) -> None:
+    """Another cluster's routes, or the machine's own, must not be taken over."""
+    wanted = {config.pod_cidr, config.service_cidr, config.node_cidr}
+    netlink = NetlinkSocket()
+    try:
+        for payload in netlink.dump(links.GETROUTE, struct.pack("=B11x", socket.AF_INET)):
+            found = dict(attributes(payload, 12))
+            if 1 not in found or 4 not in found:
+                continue
+            cidr = f"{socket.inet_ntoa(found[1])}/{payload[1]}"
+            if cidr not in wanted:
+                continue
+            device = _name_of(struct.unpack("=I", found[4])[0])
+            if device not in ("", config.uplink):
+                raise NetlabError(
+                    f"{cidr} is routed to {device} already:"
+                    f" choose other ranges for cluster {config.cluster}"
+                )
+    finally:
+        netlink.close()
+
+
+def _name_of(index: int) -> str:
+    """'' if the link has gone meanwhile."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
 
 
 def _write_sysctls() -> None:

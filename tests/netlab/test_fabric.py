@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from netlab import AddressesExhausted, Attachment, Fabric, HostPort, ListenerError, PodLink
+from netlab import (
+    AddressesExhausted,
+    Attachment,
+    Fabric,
+    FabricConfig,
+    HostPort,
+    ListenerError,
+    NetlabError,
+    PodLink,
+    sweep,
+)
 from netlab.namespaces import is_namespace
 from netlab.netlink import NetlinkSocket
 from netlab.pods import Wire
@@ -203,6 +213,29 @@ def test_two_owners_share_a_fabric(machine: Machine, fabric: Fabric) -> None:
             assert fabric.call_in(a.netns_path, ask, (b.ip, 80)) == f"b {a.ip}"
     finally:
         other.close()
+
+
+def test_two_clusters_do_not_take_each_others_ranges(
+    machine: Machine, fabric: Fabric, pods: list[Attachment]
+) -> None:
+    def second(pod_cidr: str, service_cidr: str, node_cidr: str, address: str) -> FabricConfig:
+        directory = machine.config.state_dir.parent / "second"
+        return FabricConfig("two", directory, pod_cidr, service_cidr, node_cidr, address)
+
+    same = second("10.77.0.0/16", "10.79.0.0/16", "172.28.0.0/16", "172.28.0.1")
+    with pytest.raises(NetlabError, match=r"is routed to ks-test-.* already"):
+        machine.run(Fabric.ensure, same)
+    machine.run(sweep, same.state_dir)
+    other = machine.run(
+        Fabric.ensure, second("10.80.0.0/16", "10.79.0.0/16", "172.28.0.0/16", "172.28.0.1")
+    )
+    try:
+        pod = added(other, link("p0", "10.80.0.0/24"))[0]
+        assert other.call_in(pod.netns_path, ask, (pods[1].ip, 80)) != f"p1 {pod.ip}"
+        assert machine.run(ask, (pods[0].ip, 80)) == "p0 172.29.0.1"
+    finally:
+        other.close()
+        machine.run(sweep, other.config.state_dir)
 
 
 def test_names_tell_the_address() -> None:
