@@ -60,6 +60,21 @@ def pod_status(state: PodState, host_ip: str, minor: int, now: float) -> Object:
     return status
 
 
+def refused_status(state: PodState, minor: int) -> Object:
+    """Of a pod that the node did not take: as short as upstream's rejectPod makes it."""
+    old = state.pod.get("status") or {}
+    status: Object = {
+        "phase": "Failed",
+        "reason": state.reason,
+        "message": state.message,
+        "qosClass": old.get("qosClass") or qos_class(state.pod),
+        "startTime": rfc3339(state.start_time),
+    }
+    if minor >= 34 and (generation := state.pod["metadata"].get("generation")):
+        status["observedGeneration"] = generation
+    return status
+
+
 def pod_phase(state: PodState) -> str:
     """Pending, Running, Succeeded or Failed (getPhase)."""
     if state.failed:

@@ -188,6 +188,8 @@ class KubeletPool:
         for old, new in changes:
             pod = new if new is not None else old
             assert pod is not None
+            # Half of a pod's size, and nothing here reads it; the informer is ours alone.
+            pod["metadata"].pop("managedFields", None)
             agent = self._agents.get(pod["spec"].get("nodeName", ""))
             if agent is None:
                 continue

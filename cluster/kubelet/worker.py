@@ -21,7 +21,7 @@ from cluster.kubelet.podstate import (
     new_state,
     plan_actions,
 )
-from cluster.kubelet.podstatus import pod_status
+from cluster.kubelet.podstatus import pod_status, refused_status
 from cluster.kubelet.probes import Prober
 from cluster.kubelet.sandbox import sandbox_config
 from cluster.kubelet.volumes import MountFailed
@@ -233,7 +233,8 @@ class PodWorker:
             )
             state.failed, state.reason, state.message = True, refusal.reason, refusal.message
             self.finished = True
-            self.publish()
+            status = refused_status(state, context.config.minor)
+            context.statuses.publish(self.node.client, state.pod, status)
             return False
         self.admitted = True
         seconds = state.pod["spec"].get("activeDeadlineSeconds")

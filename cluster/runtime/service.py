@@ -43,7 +43,7 @@ from cluster.runtime.network import (
 from cluster.runtime.pipes import collect
 from cluster.runtime.running import Running
 from cluster.runtime.servers import Endpoint, PortServer
-from cluster.runtime.workloads import plan_workload
+from cluster.runtime.workloads import interactive_shell, plan_workload
 
 ExitHandler = Callable[[Container], None]
 
@@ -288,6 +288,12 @@ class RuntimeService:
         """The container's private writable directory."""
         state = self.config.state_dir
         return state / "containers" / container_id if state is not None else None
+
+    def interactive(self, container: Container) -> tuple[str, ...]:
+        """The shell that a container waits with for somebody to attach, else ()."""
+        config = container.config
+        image = self.images.resolve(config.image)
+        return interactive_shell(image, config) if config.stdin else ()
 
     def files_of(self, container: Container) -> FileView:
         """The container's paths on the host, where a sandboxed command sees the same files."""

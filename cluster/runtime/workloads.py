@@ -49,6 +49,9 @@ IDLE = Workload("server", term_code=143)
 
 def plan_workload(image: Image, config: ContainerConfig) -> Workload:
     """Kubernetes' rule: `command` replaces the image's entrypoint, `args` its arguments."""
+    if interactive_shell(image, config):
+        # A shell ends at once unless somebody may type into it: `attach` then runs it for real.
+        return IDLE if config.stdin else Workload("exit")
     if config.command:
         argv = (*config.command, *config.args)
         if _is_program(image, argv):
@@ -59,10 +62,20 @@ def plan_workload(image: Image, config: ContainerConfig) -> Workload:
             return _program(image.behaviour, (), config)
         return _generic(config)
     if image.behaviour == "shell":
-        return _shell(image, config)
+        argv = tuple(config.args)
+        known = commands.runnable(argv)
+        return Workload("process", argv=argv, term_code=143) if known else _generic(config)
     if image.behaviour == "generic" and commands.runnable(config.args):
         return Workload("process", argv=tuple(config.args), term_code=143)
     return _program(image.behaviour, tuple(config.args), config)
+
+
+def interactive_shell(image: Image, config: ContainerConfig) -> tuple[str, ...]:
+    """The command if it is a shell that reads its input, else ()."""
+    argv = (*(config.command or (image.command if not config.args else ())), *config.args)
+    if argv and argv[0].rpartition("/")[2] in commands.SHELLS and len(argv) == 1:
+        return argv
+    return ()
 
 
 def _is_program(image: Image, argv: Sequence[str]) -> bool:
@@ -76,18 +89,6 @@ def _is_program(image: Image, argv: Sequence[str]) -> bool:
         "redis": ("redis-server",),
         "pause": ("pause",),
     }.get(image.behaviour, ())
-
-
-def _shell(image: Image, config: ContainerConfig) -> Workload:
-    """busybox, alpine...: their shell ends at once unless somebody may type into it."""
-    if config.args:
-        argv = tuple(config.args)
-        return (
-            Workload("process", argv=argv, term_code=143)
-            if commands.runnable(argv)
-            else _generic(config)
-        )
-    return IDLE if config.stdin else Workload("exit")
 
 
 def _program(behaviour: str, args: Sequence[str], config: ContainerConfig) -> Workload:

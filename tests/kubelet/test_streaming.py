@@ -89,7 +89,9 @@ def test_logs_show_lines_tails_and_times(play: Play) -> None:
 def test_logs_follow_until_the_container_ends(play: Play) -> None:
     async def scenario(s: Stage) -> None:
         script = "echo one; sleep 1; echo two; exit 0"
-        await raise_ready(s, containers=shell(script), restartPolicy="Never")
+        await s.raise_pool(network=SandboxNetwork())
+        await s.create(pod(containers=shell(script), restartPolicy="Never"))
+        await s.until("web", lambda p: p["status"]["phase"] != "Pending")
         assert (await kubectl(s, "logs", "-f", "web"))[1] == "one\ntwo\n"
 
     play(scenario)
@@ -167,5 +169,33 @@ def test_port_forward_reaches_the_pod(play: Play, websockets: bool) -> None:
         finally:
             process.terminate()
             await process.communicate()
+
+    play(scenario)
+
+
+def test_kubectl_run_with_a_terminal_gives_a_shell(play: Play) -> None:
+    async def scenario(s: Stage) -> None:
+        await s.raise_pool(network=SandboxNetwork())
+        overrides = '{"spec":{"nodeName":"node-0","automountServiceAccountToken":false}}'
+        code, out, _ = await kubectl(
+            s, "run", "web", "-i", "--rm", "--restart=Never", "--image=busybox",
+            f"--overrides={overrides}", "--", "sh", stdin=b"echo I am $(hostname); exit 0\n",
+        )  # fmt: skip
+        assert code == 0
+        assert "I am web" in out
+        await s.until_gone("web")
+
+    play(scenario)
+
+
+def test_without_a_network_known_commands_are_emulated(play: Play) -> None:
+    async def scenario(s: Stage) -> None:
+        await s.raise_pool()
+        await s.create(pod())
+        await s.until("web", ready)
+        code, out, _ = await kubectl(s, "exec", "web", "--", "sh", "-c", "hostname; exit 5")
+        assert (code, out) == (5, "web\n")
+        code, _, err = await kubectl(s, "exec", "web", "--", "java")
+        assert code == 1 and "network none" in err
 
     play(scenario)

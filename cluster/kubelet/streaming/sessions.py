@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import orjson
@@ -18,8 +19,9 @@ from cluster.kubelet.streaming.channels import ERROR, RESIZE, STDERR, STDIN, STD
 from cluster.kubelet.streaming.spdychannels import open_spdy
 from cluster.kubelet.streaming.websocket import WebSocket, WebSocketChannels, is_websocket
 from cluster.kubelet.volumes import MountFailed
+from cluster.runtime import commands
 from cluster.runtime.logs import show
-from cluster.runtime.model import RuntimeFailure
+from cluster.runtime.model import ExecResult, RuntimeFailure
 from cluster.runtime.network import ExecProcess
 from cluster.runtime.pipes import read_fd, write_fd
 
@@ -38,14 +40,42 @@ async def serve_exec(worker: PodWorker, view: ContainerView, request: Request) -
         raise BadRequest(f"container not found ({_quoted(view.name)})")
     tty = _flag(request, "tty")
     channels = await _open(request)
+    await _exec(worker, view, argv, tty, channels)
+    return None
+
+
+async def _exec(
+    worker: PodWorker, view: ContainerView, argv: Sequence[str], tty: bool, channels: Channels
+) -> int:
+    """Run a command over channels that are open; its exit code."""
     try:
         process = await _start(worker, view, argv, tty)
     except (RuntimeFailure, ConfigError, MountFailed) as error:
-        await channels.send(ERROR, _failure(f"error executing command in container: {error}"))
+        emulated = await _emulated(worker, view, argv)
+        if emulated is None:
+            text = f"error executing command in container: {error}"
+            await channels.send(ERROR, _failure(text))
+        else:
+            await channels.send(STDOUT, emulated.stdout)
+            await channels.send(STDERR, emulated.stderr)
+            await channels.send(ERROR, exit_status(emulated.exit_code))
         await channels.finish()
+        return 126 if emulated is None else emulated.exit_code
+    return await run_session(channels, process, tty)
+
+
+async def _emulated(
+    worker: PodWorker, view: ContainerView, argv: Sequence[str]
+) -> ExecResult | None:
+    """What the emulated shell makes of the command, where no real one can be run."""
+    real = bool(argv) and argv[0].rpartition("/")[2] in commands.REAL
+    if view.current is None or real or not commands.runnable(argv):
         return None
-    await run_session(channels, process, tty)
-    return None
+    try:
+        env = full_environment(worker, view)
+        return await worker.node.context.runtime.exec_sync(view.current.id, argv, env=env)
+    except (RuntimeFailure, ConfigError):
+        return None
 
 
 async def serve_attach(worker: PodWorker, view: ContainerView, request: Request) -> Response | None:
@@ -53,14 +83,21 @@ async def serve_attach(worker: PodWorker, view: ContainerView, request: Request)
     container = view.current
     if container is None or not view.running:
         raise BadRequest(f"container not found ({_quoted(view.name)})")
+    runtime = worker.node.context.runtime
     channels = await _open(request)
+    if shell := runtime.interactive(container):
+        # kubectl run -it: the shell that the container is runs for real while one is attached.
+        code = await _exec(worker, view, shell, bool(view.spec.get("tty")), channels)
+        if view.spec.get("stdinOnce"):
+            runtime.kill_container(container.id, code, "")
+        return None
     lines: asyncio.Queue[bytes | None] = asyncio.Queue(1000)
 
     def line(data: bytes | None) -> None:
         if not lines.full():
             lines.put_nowait(data)
 
-    stop = worker.node.context.runtime.log_of(container.id).follow(line)
+    stop = runtime.log_of(container.id).follow(line)
 
     async def pump() -> None:
         while (data := await lines.get()) is not None:
@@ -84,8 +121,9 @@ async def serve_port_forward(worker: PodWorker, request: Request) -> Response | 
     return await portforward.serve(worker, request)
 
 
-async def run_session(channels: Channels, process: ExecProcess, tty: bool) -> None:
+async def run_session(channels: Channels, process: ExecProcess, tty: bool) -> int:
     """Copy until the command ends; its exit code goes to the error stream."""
+    code = 137
     outputs = [asyncio.ensure_future(_copy_out(channels, STDOUT, process.stdout_fd))]
     if process.stderr_fd >= 0:
         outputs.append(asyncio.ensure_future(_copy_out(channels, STDERR, process.stderr_fd)))
@@ -105,6 +143,7 @@ async def run_session(channels: Channels, process: ExecProcess, tty: bool) -> No
             _close(fd)
         process.kill()
         await channels.finish()
+    return code
 
 
 def exit_status(code: int) -> bytes:
@@ -122,7 +161,9 @@ def exit_status(code: int) -> bytes:
     )
 
 
-async def _start(worker: PodWorker, view: ContainerView, argv: list[str], tty: bool) -> ExecProcess:
+async def _start(
+    worker: PodWorker, view: ContainerView, argv: Sequence[str], tty: bool
+) -> ExecProcess:
     context, state = worker.node.context, worker.state
     assert view.current is not None and state.sandbox is not None
     for kind, name in references(view.spec):
