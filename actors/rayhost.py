@@ -35,6 +35,7 @@ _QUIET = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_enable_open_telemetry": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_worker_niceness": "0",  # an actor is a control plane, not a batch job
     "RAY_memory_monitor_refresh_ms": "0",  # it would kill actors for what other processes take
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OPENBLAS_NUM_THREADS": "1",
