@@ -179,8 +179,10 @@ class Diagnosis:
     statuses: dict[int, Status] = field(default_factory=dict)
     absent: Status | None = None
     pre_filter_message: str = ""
-    post_filter_message: str = ""
     plugins: frozenset[str] = frozenset()
+    post_filtered: PostFilterResult | None = None
+    """What PostFilter said last; holds for the next pod too unless it found victims."""
+    _text: str = ""
 
     def status_of(self, row: int) -> Status | None:
         return self.statuses.get(row, self.absent)
@@ -198,6 +200,12 @@ class Diagnosis:
 
     def message(self) -> str:
         """FitError's text."""
+        if not self._text:
+            self._text = self._compose()
+        after = self.post_filtered.message if self.post_filtered is not None else ""
+        return f"{self._text} {after}" if after else self._text
+
+    def _compose(self) -> str:
         text = f"0/{self.node_count} nodes are available:"
         if self.pre_filter_message:
             text += f" {self.pre_filter_message}."
@@ -205,8 +213,6 @@ class Diagnosis:
             lines = sorted(f"{count} {reason}" for reason, count in self.histogram().items())
             if lines:
                 text += f" {', '.join(lines)}."
-        if self.post_filter_message:
-            text += f" {self.post_filter_message}"
         return text
 
 

@@ -94,6 +94,7 @@ class Run:
         self._static: Mask = self.mask
         self._redo_all = False
         self._normalized = False
+        self._diagnosis: tuple[tuple[int, int], Diagnosis] | None = None
         self._epoch = nodes.epoch
         self._seen = len(nodes.changes)
         if self.rejection is None:
@@ -174,7 +175,14 @@ class Run:
         self._compute_scores()
 
     def diagnose(self) -> Diagnosis:
-        """Why each node refuses: the first plugin of the order that does, with its reasons."""
+        """Why each node refuses: the first plugin of the order that does, with its reasons. The
+        same object as last time if no pod came or went meanwhile."""
+        now = (self.nodes.epoch, len(self.nodes.changes))
+        if self._diagnosis is None or self._diagnosis[0] != now:
+            self._diagnosis = (now, self._diagnose())
+        return self._diagnosis[1]
+
+    def _diagnose(self) -> Diagnosis:
         nodes = self.nodes
         if self.rejection is not None:
             return Diagnosis(

@@ -122,6 +122,7 @@ def _fit(handle: Handle, args: Args) -> Plugin:
         ),
         tuple(args.get("ignoredResources") or ()),
         tuple(args.get("ignoredResourceGroups") or ()),
+        handle.cache.nodes,
     )
 
 

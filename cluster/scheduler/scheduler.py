@@ -242,12 +242,12 @@ class Scheduler:
         self, profile: Profile, run: Run, refused: Sequence[QueuedPod], started: float
     ) -> None:
         diagnosis = run.diagnose()
-        result: PostFilterResult | None = None
         reserved: list[int] = []
         for queued in refused:
-            if result is None or result.victims:
+            result = diagnosis.post_filtered
+            if result is None or result.victims or _nomination(queued.pod):
                 result = self._post_filter(profile, queued.pod, diagnosis)
-                diagnosis.post_filter_message = result.message
+                diagnosis.post_filtered = result
             if result.victims and result.nominated_node:
                 reserved += self._preempt(queued, result.nominated_node, result.victims)
             self._fail(
@@ -286,7 +286,7 @@ class Scheduler:
         return True
 
     def _preferred(self, pod: PodInfo) -> int | None:
-        name = (pod.obj.get("status") or {}).get("nominatedNodeName")
+        name = _nomination(pod)
         return self.cache.nodes.row_of(name) if name else None
 
     def _nominated(self, waiting: Sequence[QueuedPod]) -> list[tuple[int, Shape]]:
@@ -295,7 +295,7 @@ class Scheduler:
         ours = {q.key for q in waiting}
         found = []
         for queued in self.queue.nominated():
-            name = (queued.pod.obj.get("status") or {}).get("nominatedNodeName")
+            name = _nomination(queued.pod)
             if name and queued.pod.priority >= priority and queued.key not in ours:
                 row = self.cache.nodes.row_of(name)
                 if row is not None:
@@ -435,3 +435,8 @@ class Scheduler:
 
     def _count_incoming(self, queue: str, event: str, amount: int) -> None:
         self._metrics.incoming.labels(queue, event).inc(amount)
+
+
+def _nomination(pod: PodInfo) -> str:
+    """The node where room was made for the pod, or ''."""
+    return str((pod.obj.get("status") or {}).get("nominatedNodeName") or "")

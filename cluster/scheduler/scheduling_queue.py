@@ -24,6 +24,8 @@ from cluster.scheduler.profile import Profile
 
 INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 10.0
 UNSCHEDULABLE_SECONDS = 300.0
+MAX_EARLY = 50
+"""With more pods than this backing off, none goes early: each change would try them all again."""
 
 Incoming = Callable[[str, str, int], None]
 """(queue, event, amount): for scheduler_queue_incoming_pods_total."""
@@ -346,6 +348,8 @@ class SchedulingQueue:
         return found
 
     def _poppable_backoff(self) -> QueuedPod | None:
+        if self._sizes["backoff"] > MAX_EARLY:
+            return None
         self.next_due()
         if self._backoff and not self._backoff[0][2].errors:
             return self._backoff[0][2]

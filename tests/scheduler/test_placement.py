@@ -210,6 +210,26 @@ def test_a_pod_that_could_not_be_placed_is_tried_when_another_goes() -> None:
     asyncio.run(go())
 
 
+def test_a_departure_that_frees_too_little_moves_nobody() -> None:
+    async def go() -> None:
+        bench = Bench()
+        bench.nodes(node("a", cpu="1"))
+        small, large = pod("s", cpu="200m", on="a"), pod("l", cpu="800m", on="a")
+        bench.pods(small, large)
+        await bench.schedule(*(pod(f"p{i}", cpu="500m") for i in range(100)))
+        assert bench.scheduler.queue.pending()["unschedulable"] == 100
+        bench.scheduler.events.handle_pods([(small, None)])
+        assert bench.scheduler.queue.pending()["unschedulable"] == 100
+        bench.scheduler.events.handle_pods([(large, None)])
+        assert bench.scheduler.queue.pending()["backoff"] == 100, "too many to go early"
+        bench.clock.time += 2
+        bench.scheduler.queue.flush(bench.clock.time)
+        await bench.settle()
+        assert len(bench.server.bindings()) == 2
+
+    asyncio.run(go())
+
+
 def test_a_gated_pod_waits_for_its_gates() -> None:
     async def go() -> None:
         bench = Bench()

@@ -49,7 +49,10 @@ class Fit:
         strategy: Strategy | None = None,
         ignored: Sequence[str] = (),
         ignored_groups: Sequence[str] = (),
+        nodes: NodeTable | None = None,
     ) -> None:
+        """`nodes`: lets the hint look whether a node that a pod left has room now."""
+        self._nodes = nodes
         self._strategy = strategy or Strategy()
         self._ignored = frozenset(ignored)
         self._ignored_groups = frozenset(ignored_groups)
@@ -124,7 +127,7 @@ class Fit:
 
     def helped_by(self, event: ClusterEvent, shape: Shape) -> bool:
         if event.resource == "AssignedPod":
-            return _frees(event, shape)
+            return _frees(event, shape) and self._has_room(event, shape)
         if event.resource != "Node" or event.new is None:
             return False
         if event.action not in ("Add", "AllocatableChange"):
@@ -132,6 +135,18 @@ class Fit:
         allocatable = (event.new.get("status") or {}).get("allocatable") or {}
         found = pod_requests({"overhead": allocatable})
         return all(found.get(n, 0) >= a for n, a in shape.requests.items())
+
+    def _has_room(self, event: ClusterEvent, shape: Shape) -> bool:
+        nodes, pod = self._nodes, event.new or event.old
+        if nodes is None or pod is None:
+            return True
+        row = nodes.row_of(pod["spec"].get("nodeName", ""))
+        if row is None:
+            return True
+        if self.filter_row(shape, nodes, {self.name: self._amounts(shape, nodes)}, row):
+            return True
+        # With what was freed, preemption may succeed where it did not before.
+        return any(other.priority < shape.priority for other in nodes.at(row).pods.values())
 
     def _amounts(self, shape: Shape, nodes: NodeTable) -> list[tuple[int, int]]:
         amounts = nodes.amounts(shape)  # may add a column: its name exists only afterwards
