@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
+from cluster.api.convert import to_version
 from cluster.api.errors import NotAcceptable, StatusError, TooManyRequests, Unauthorized
 from cluster.api.meta import Object
 from cluster.api.table import to_table
 from cluster.apiserver.call import Call, Outcome
-from cluster.apiserver.convert import to_served
 from cluster.apiserver.watchcache import Entry
 from cluster.httpserver import Response
 
@@ -100,7 +100,7 @@ def respond(call: Call, outcome: Outcome, now: float) -> Response:
         return Response(outcome.status, encoded(call, outcome), "application/json", headers)
     obj = outcome.object()
     if call.converts and obj.get("kind") == call.resource.kind:
-        obj = to_served(call.served, obj)
+        obj = to_version(obj, call.served.api_version)
     if form.as_kind and obj.get("kind") == call.resource.kind:
         obj = transform_one(call, form, obj, now)
     return encode(outcome.status, obj, form, headers)
@@ -111,7 +111,7 @@ def encoded(call: Call, outcome: Outcome) -> bytes:
     if call.converts:
         obj = outcome.object()
         if obj.get("kind") == call.resource.kind:
-            return orjson.dumps(to_served(call.served, obj))
+            return orjson.dumps(to_version(obj, call.served.api_version))
     return outcome.encoded()
 
 
@@ -195,7 +195,7 @@ def respond_list(call: Call, entries: Sequence[Entry], metadata: Object, now: fl
         return compressed(call, body, "application/json")
     objects = [e.decode() for e in entries]
     if call.converts:
-        objects = [to_served(resource, o) for o in objects]
+        objects = [to_version(o, call.served.api_version) for o in objects]
     listed: Object
     if form.as_kind == "Table":
         listed = to_table(

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from cluster.api import apply, strategy
 from cluster.api.catalogue import Resource
+from cluster.api.convert import to_version
 from cluster.api.errors import BadRequest, FieldError, Invalid
 from cluster.api.meta import Object
 from cluster.apiserver.attributes import AdmissionRequest, Operation
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome
-from cluster.apiserver.convert import to_stored
 from cluster.apiserver.problems import conflict, not_found
 from cluster.apiserver.watchcache import Entry, ResourceCache
 from cluster.apiserver.watchcache.entry import encode, splice
@@ -97,7 +97,7 @@ def decode_object(backend: Backend, call: Call, value: Any) -> Object:
         if found:
             call.warnings.extend(found)
     check_metadata(obj)
-    return to_stored(served, obj) if call.converts else obj
+    return to_version(obj, call.resource.api_version) if call.converts else obj
 
 
 def decode_as(backend: Backend, call: Call, value: Any, kind: str, schema_name: str) -> Object:

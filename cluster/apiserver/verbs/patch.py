@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.api import apply
+from cluster.api.convert import to_version
 from cluster.api.errors import (
     BadRequest,
     Conflict,
@@ -22,7 +23,6 @@ from cluster.api.strategic import strategic_merge
 from cluster.apiserver import pipeline
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome, parse_json, parse_yaml
-from cluster.apiserver.convert import to_served, to_stored
 from cluster.apiserver.pipeline import (
     MALFORMED,
     STATUS_PARTS,
@@ -73,7 +73,7 @@ async def patch_as(backend: Backend, call: Call, subresource: str) -> Outcome:
         else:
             current = entry.decode()
             if call.converts:
-                current = to_served(call.served, current)
+                current = to_version(current, call.served.api_version)
             obj = _patched(backend, call, current, patcher)
         obj["metadata"].setdefault("name", "")
         return _unversioned(obj, entry, named)
@@ -163,7 +163,7 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
         call.warnings.extend(found)
     if call.converts:
         pipeline.check_metadata(applied)
-        applied = to_stored(call.served, applied)
+        applied = to_version(applied, call.resource.api_version)
     metadata = applied.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise BadRequest("metadata is not an object")

@@ -7,12 +7,12 @@ import asyncio
 
 import orjson
 
+from cluster.api.convert import to_version
 from cluster.api.errors import Expired, FieldError, Invalid
 from cluster.api.meta import Object
 from cluster.api.table import to_table
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call
-from cluster.apiserver.convert import to_served
 from cluster.apiserver.negotiation import (
     Form,
     form_of,
@@ -178,12 +178,14 @@ def shape_of(backend: Backend, call: Call, form: Form) -> Shape | None:
     if not form.as_kind:
         if not call.converts:
             return None
-        return lambda kind, entry: line_of(kind, to_served(resource, entry.decode()))
+        return lambda kind, entry: line_of(
+            kind, to_version(entry.decode(), call.served.api_version)
+        )
     if form.as_kind == "Table":
         include = include_object(call)
 
         def table_line(kind: str, entry: Entry) -> bytes:
-            obj: Object = to_served(resource, entry.decode())
+            obj: Object = to_version(entry.decode(), call.served.api_version)
             table = to_table(
                 resource,
                 [obj],
