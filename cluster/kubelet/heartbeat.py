@@ -72,6 +72,9 @@ class Heartbeat:
             if agent.lease_due <= now:
                 agent.lease_due = now + config.lease_renew_seconds
                 self._renew(agent)
+                images = len(self._context.runtime.list_images(agent.name))
+                if images != agent.reported_images:
+                    agent.status_due = now
             if agent.status_due <= now:
                 agent.status_due = now + config.status_report_seconds
                 self.report(agent)
@@ -81,6 +84,7 @@ class Heartbeat:
         context = self._context
         old = (agent.node or {}).get("status")
         images = context.runtime.list_images(agent.name)
+        agent.reported_images = len(images)
         status = node_status(
             agent.spec, context.config, old, images, context.server_port, context.clock.now()
         )
@@ -188,8 +192,8 @@ class Heartbeat:
         if error is None:
             agent.node = flight.result() or agent.node
         elif isinstance(error, NotFound):
-            agent.registered = False
-            self.spawn(self._register_one(agent))
+            # As upstream: a deleted node stays away until its kubelet starts anew.
+            log.warning("node %s is gone from the API", agent.name)
         else:
             agent.status_due = self._context.clock.monotonic() + 10.0
 

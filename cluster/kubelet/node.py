@@ -62,8 +62,21 @@ class NodeAgent:
     """State of one node. `node` is its object as the API last showed it."""
 
     __slots__ = (
-        "allocations", "client", "context", "crash_backoff", "image_backoff", "lease", "lease_due",
-        "node", "pod_cidr", "recorder", "registered", "spec", "status_due", "workers",
+        "allocations",
+        "client",
+        "context",
+        "crash_backoff",
+        "image_backoff",
+        "lease",
+        "lease_due",
+        "node",
+        "pod_cidr",
+        "recorder",
+        "registered",
+        "reported_images",
+        "spec",
+        "status_due",
+        "workers",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +91,7 @@ class NodeAgent:
         self.lease: Object | None = None
         self.pod_cidr = spec.pod_cidr
         self.registered = False
+        self.reported_images = 0
         self.lease_due = 0.0
         self.status_due = 0.0
         self.workers: dict[str, PodWorker] = {}

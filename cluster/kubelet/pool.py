@@ -7,6 +7,7 @@ connections, the pods watch, the cache of ConfigMaps and Secrets and the contain
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 from collections.abc import Callable, Coroutine, Iterable
@@ -25,6 +26,8 @@ from cluster.kubelet.worker import PodWorker
 from cluster.metrics.kubelet import KubeletMetrics
 from cluster.runtime.model import Container, Sandbox
 from cluster.runtime.service import RuntimeService
+
+log = logging.getLogger(__name__)
 
 
 class KubeletPool:
@@ -54,6 +57,7 @@ class KubeletPool:
         self._pods: Informer | None = None
         self._services = Informer(shared_client, SERVICES, clock=clock, rng=rng)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._over: asyncio.Future[None] | None = None
         self._joining: list[NodeAgent] = []
         self._joins: set[asyncio.Future[None]] = set()
         self.context = PoolContext(
@@ -68,6 +72,7 @@ class KubeletPool:
     async def start(self, server_socket: socket.socket | None = None) -> None:
         """Listen (on `server_socket`, or config.server_host:port) and begin to work. Nodes join by
         `add_node`."""
+        self._over = asyncio.get_running_loop().create_future()
         self.context.runtime.subscribe(self._container_ended)
         self._services.add_handler(self._service_changed)
         await self.server.start(server_socket)
@@ -77,14 +82,13 @@ class KubeletPool:
 
     async def run(self) -> None:
         """Until `stop`. Raises what ended one of the pool's tasks, which must not happen."""
-        while self._tasks:
-            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if not task.cancelled():
-                    task.result()
+        assert self._over is not None, "start first"
+        await asyncio.shield(self._over)
 
     async def stop(self) -> None:
         """Let go of everything; pods stay as they are and are found again by the next process."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -164,7 +168,15 @@ class KubeletPool:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("a task of the pool ended", exc_info=error)
+        if self._over is not None and not self._over.done():
+            self._over.set_exception(error)
 
     def _follow_pods(self) -> None:
         """One watch for the pods of all nodes."""

@@ -54,6 +54,7 @@ class Stage:
     async def raise_pool(self, nodes: int = 1, **settings: Any) -> None:
         clock = SystemClock()
         network = settings.pop("network", None) or EmulatedPodNetwork()
+        cidr = settings.pop("cidr", "10.244.{}.0/24")
         images = ImageConfig(registry_seconds=0.001, bandwidth_bytes_per_second=1e12)
         self.runtime = RuntimeService(
             network, clock, random.Random(1), config=RuntimeConfig(self._state / "runtime", images)
@@ -71,9 +72,7 @@ class Stage:
         )  # fmt: skip
         await self.pool.start()
         for index in range(nodes):
-            self.pool.add_node(
-                NodeSpec(f"node-{index}", "127.0.0.1", pod_cidr=f"10.244.{index}.0/24")
-            )
+            self.pool.add_node(NodeSpec(f"node-{index}", "127.0.0.1", pod_cidr=cidr.format(index)))
         await self.pool.wait_registered()
 
     async def lower_pool(self) -> None:
