@@ -44,6 +44,13 @@ class Expectations:
         if found is not None:
             found.deletions.discard(uid)
 
+    def pending_deletions(self, key: str) -> frozenset[str]:
+        """UIDs that were ordered to go and have not been seen to."""
+        found = self._by_key.get(key)
+        if found is None or self._clock.monotonic() - found.since > TIMEOUT_SECONDS:
+            return frozenset()
+        return frozenset(found.deletions)
+
     def satisfied(self, key: str) -> bool:
         """True when nothing is outstanding, when it is too long ago, or when nothing was ever
         expected."""

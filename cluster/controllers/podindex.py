@@ -109,6 +109,17 @@ class OwnedPods:
         elif facts.terminating:
             self.terminating += sign
 
+    def without(self, uids: frozenset[str]) -> OwnedPods:
+        """The same without some pods."""
+        if not uids:
+            return self
+        left = OwnedPods()
+        for key, facts in self.facts.items():
+            if facts.uid not in uids:
+                left.facts[key] = facts
+                left.count(facts, 1)
+        return left
+
     def active_keys(self) -> Iterator[str]:
         return (key for key, facts in self.facts.items() if facts.active)
 

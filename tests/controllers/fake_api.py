@@ -155,6 +155,8 @@ class FakeApi:
         split = urlsplit(path)
         if split.path in _DISCOVERY:
             return 200, _discovery(split.path)
+        if split.path.startswith("/apis/kubestage.io/v1/flow"):
+            return 200, {}
         gvr, namespace, name, sub = _parse(split.path)
         call = (method, gvr.plural, sub)
         self.calls[call] = self.calls.get(call, 0) + 1

@@ -260,3 +260,9 @@ def test_the_next_look_is_when_the_deadline_is_over() -> None:
         "conditions": [status.condition("Progressing", "True", "ReplicaSetUpdated", "", NOW - 100)]
     }
     assert status.progress_check_in(obj, obj["status"], NOW) == 501.0
+
+
+def test_a_status_that_lags_behind_its_size_does_not_cost_availability() -> None:
+    lagging = replica_set("old", 3, 4)  # was 4 a moment ago
+    found = rollout.plan_old_sizes(deployment(4, 1, 1), [lagging], replica_set("new", 1, 1))
+    assert found == [(lagging, 2)]

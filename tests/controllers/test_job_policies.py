@@ -41,6 +41,7 @@ def rules(*given: Object) -> Object:
 
 
 ON_42 = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}
+DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 ON_DISRUPTION = {
     "action": "Ignore",
     "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
@@ -58,8 +59,7 @@ def test_an_exit_code_of_a_rule_ends_the_job_with_the_reason() -> None:
 
 
 def test_a_disrupted_pod_is_let_go_without_being_counted() -> None:
-    disrupted = [{"type": "DisruptionTarget", "status": "True"}]
-    plan = step(job(**rules(ON_42, ON_DISRUPTION)), pod(0, "Failed", 1, conditions=disrupted))
+    plan = step(job(**rules(ON_42, ON_DISRUPTION)), pod(0, "Failed", 1, conditions=[DISRUPTED]))
     assert len(plan.ignored) == 1 and not plan.failed and plan.create == [0, 1, 2]
 
 

@@ -95,6 +95,7 @@ def test_a_stateful_set_makes_named_pods_one_after_the_other_each_with_its_claim
                 "data-db-1",
                 "data-db-2",
             ]
+            await cluster.settle(0.05)
             messages = {e["message"] for e in api.objects(EVENTS)}
             assert "create Pod db-0 in StatefulSet db successful" in messages
             assert "create Claim data-db-0 Pod db-0 in StatefulSet db success" in messages
@@ -252,7 +253,9 @@ def test_a_job_runs_its_pods_to_completion_and_counts_each_once(running) -> None
             await cluster.until(
                 lambda: all(not p["metadata"].get("finalizers") for p in api.objects(PODS))
             )
-            assert any(e["message"] == "Job completed" for e in api.objects(EVENTS))
+            await cluster.until(
+                lambda: any(e["message"] == "Job completed" for e in api.objects(EVENTS))
+            )
 
     run(scenario)
 
@@ -294,7 +297,10 @@ def test_an_indexed_job_gives_each_pod_an_index_and_remembers_which_are_done(run
             for pod in pods[:3]:
                 finish(cluster, pod, "Succeeded")
             await cluster.until(
-                lambda: api.store[JOBS]["default/work"]["status"].get("completedIndexes") == "0-2"
+                lambda: (
+                    (api.store[JOBS]["default/work"].get("status") or {}).get("completedIndexes")
+                    == "0-2"
+                )
             )
             finish(cluster, pods[3], "Succeeded")
             await cluster.until(lambda: "Complete" in conditions(api))
@@ -361,7 +367,9 @@ def test_a_cron_job_makes_one_job_a_minute_and_keeps_three(running) -> None:
                     )
                 )
             await cluster.until(lambda: len(api.objects(JOBS)) == 3)
-            assert any(e["reason"] == "SawCompletedJob" for e in api.objects(EVENTS))
+            await cluster.until(
+                lambda: any(e["reason"] == "SawCompletedJob" for e in api.objects(EVENTS))
+            )
 
     run(scenario)
 

@@ -242,7 +242,7 @@ def test_a_bare_pod_that_matches_is_adopted_and_one_relabelled_is_let_go(running
             await cluster.until(
                 lambda: "default/stray" not in api.store[PODS]
             )  # adopted, then one too many
-            assert len(messages(api, "SuccessfulDelete")) == 1
+            await cluster.until(lambda: len(messages(api, "SuccessfulDelete")) == 1)
 
     asyncio.run(scenario())
 

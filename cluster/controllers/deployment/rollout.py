@@ -16,7 +16,6 @@ from cluster.controllers.deployment.sizes import (
     new_set_size,
     replicas_of,
     status_number,
-    status_sum,
     total_replicas,
 )
 
@@ -37,7 +36,9 @@ def plan_new_size(deployment: Object, all_sets: list[Object], new_set: Object) -
 def plan_old_sizes(deployment: Object, old_sets: list[Object], new_set: Object) -> list[Resize]:
     """Which old ReplicaSets may shrink now, unhealthy pods first (reconcileOldReplicaSets)."""
     active = sorted((s for s in old_sets if replicas_of(s) > 0), key=by_creation)
-    if not active:
+    # Unlike Kubernetes: sizes that the ReplicaSet controller has not seen yet are waited for; its
+    # counts before that may hold pods that are going.
+    if not active or not all(_is_observed(s) for s in [*old_sets, new_set]):
         return []
     least = replicas_of(deployment) - max_unavailable(deployment)
     new_unavailable = replicas_of(new_set) - status_number(new_set, "availableReplicas")
@@ -45,8 +46,8 @@ def plan_old_sizes(deployment: Object, old_sets: list[Object], new_set: Object) 
     if budget <= 0:
         return []
     sizes = {id(s): replicas_of(s) for s in active}
-    _drop_unhealthy(active, sizes, budget)
-    spare = status_sum([*active, new_set], "availableReplicas") - least
+    left = _drop_unhealthy(active, sizes, budget)
+    spare = min(sum(_available(s, sizes) for s in [*active, new_set]) - least, left)
     for replica_set in active:
         if spare <= 0:
             break
@@ -56,14 +57,24 @@ def plan_old_sizes(deployment: Object, old_sets: list[Object], new_set: Object) 
     return [(s, sizes[id(s)]) for s in active if sizes[id(s)] != replicas_of(s)]
 
 
-def _drop_unhealthy(active: list[Object], sizes: dict[int, int], budget: int) -> None:
+def _is_observed(replica_set: Object) -> bool:
+    generation = int(replica_set["metadata"].get("generation", 0))
+    return status_number(replica_set, "observedGeneration") >= generation
+
+
+def _available(replica_set: Object, sizes: dict[int, int]) -> int:
+    available = status_number(replica_set, "availableReplicas")
+    return min(available, sizes.get(id(replica_set), replicas_of(replica_set)))
+
+
+def _drop_unhealthy(active: list[Object], sizes: dict[int, int], budget: int) -> int:
+    """Shrink by unhealthy pods first; what is left of the budget."""
     for replica_set in active:
-        if budget <= 0:
-            return
         unhealthy = sizes[id(replica_set)] - status_number(replica_set, "availableReplicas")
         step = max(0, min(budget, unhealthy))
         sizes[id(replica_set)] -= step
         budget -= step
+    return budget
 
 
 def plan_scaling(

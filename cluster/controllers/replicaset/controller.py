@@ -330,6 +330,9 @@ class ReplicaSetController:
         if same_status(replica_set.get("status"), status):
             return
         period = self._context.config.status_batch_period
+        old = replica_set.get("status") or {}
+        if old.get("observedGeneration") != status.get("observedGeneration"):
+            period = 0.0  # a Deployment waits to know that its new size is seen
         wait = self._written.get(key, -period) + period - monotonic
         if wait > 0:
             self._queue.add_after(key, wait)
@@ -349,6 +352,8 @@ class ReplicaSetController:
 
     def _count(self, key: str, replica_set: Object, now: float) -> Counts:
         owned = self._context.pods.owned(replica_set["metadata"]["uid"])
+        # Unlike Kubernetes: pods just told to go are not counted, even before their events come.
+        owned = owned.without(self._expectations.pending_deletions(key))
         spec = replica_set["spec"]
         wanted = (spec["template"].get("metadata") or {}).get("labels") or {}
         labeled = sum(
