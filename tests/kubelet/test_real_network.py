@@ -118,9 +118,11 @@ def test_a_failing_probe_names_the_refused_connection(machine: Machine, tmp_path
             pod(containers=[{"name": "c", "image": "nginx:1.29", "readinessProbe": probe}])
         )
         found = await s.until("web", lambda p: p["status"].get("podIP"))
-        await asyncio.sleep(0.5)
         text = f"dial tcp {found['status']['podIP']}:81: connect: connection refused"
-        assert ("Unhealthy", f"Readiness probe failed: {text}") in await events(s)
+        wanted = ("Unhealthy", f"Readiness probe failed: {text}")
+        async with asyncio.timeout(10):
+            while wanted not in await events(s):
+                await asyncio.sleep(0.05)
         fabric.close()
 
     async def whole() -> None:
