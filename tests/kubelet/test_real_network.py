@@ -121,7 +121,7 @@ def test_a_failing_probe_names_the_refused_connection(machine: Machine, tmp_path
         text = f"dial tcp {found['status']['podIP']}:81: connect: connection refused"
         wanted = ("Unhealthy", f"Readiness probe failed: {text}")
         async with asyncio.timeout(10):
-            while wanted not in await events(s):
+            while wanted not in await events(s):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         fabric.close()
 
