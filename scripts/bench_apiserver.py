@@ -423,7 +423,8 @@ def report(results: dict[str, tuple[float, Load]]) -> int:
         missed += rate < target
         print(
             f"{title:16} {rate:8.0f}/s  target {target:6}/s  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  "
-            f"server CPU {load.server_cpu / len(times) * 1e6:4.0f} us  failed {load.failed}  {verdict}"
+            f"server CPU {load.server_cpu / len(times) * 1e6:4.0f} us  failed "
+            f"{load.failed}  {verdict}"
         )
         if load.failed:
             print(load.failure.decode(errors="replace"))

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -68,6 +68,7 @@ class Batch:
     async def _run(self, items: list[Any], user: UserInfo, request: Request) -> list[bytes]:
         answers: list[bytes] = [b""] * len(items)
         pending: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
         busy: set[tuple[str, str, str, str]] = set()
         agent = request.headers.get("user-agent", "")
         for at, item in enumerate(items):
@@ -86,12 +87,11 @@ class Batch:
             except Exception as error:  # noqa: BLE001  # one broken item must not take the others
                 answers[at] = self._broken(call, error)
                 continue
-            if isawaitable(result):
+            if type(result) is CoroutineType:
                 busy.add(key)
-                waiting = result
-                pending.append(asyncio.ensure_future(self._finish(call, waiting, answers, at)))
+                pending.append(loop.create_task(self._finish(call, result, answers, at)))
             else:
-                answers[at] = self._done(call, result)
+                answers[at] = self._done(call, cast(Result, result))
         if pending:
             await asyncio.gather(*pending)
         return answers

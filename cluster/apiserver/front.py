@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from inspect import isawaitable
+from types import CoroutineType
 from typing import Any, cast
 
 from cluster.api.errors import (
@@ -34,7 +34,7 @@ from cluster.apiserver.negotiation import (
     respond,
     respond_error,
 )
-from cluster.apiserver.reviews import REVIEWS
+from cluster.apiserver.reviews import REVIEWS, component_statuses
 from cluster.apiserver.routing import Route, route
 from cluster.apiserver.subresources import handler_of
 from cluster.apiserver.verbs.create import create
@@ -101,9 +101,9 @@ class Front:
         except Exception:
             log.exception("%s %s failed", request.method, request.raw_path)
             return respond_error(InternalError("Internal error occurred"), accept)
-        if isawaitable(result):
+        if type(result) is CoroutineType:
             return self._finish(call, result)
-        return self._answer(call, result)
+        return self._answer(call, cast(Result, result))
 
     def authenticate(self, request: Request, where: Route) -> UserInfo:
         """The identity that the request counts as, impersonation included."""
@@ -200,6 +200,8 @@ class Front:
             return review(backend, call)
         if call.verb not in resource.verbs or (call.verb == "create" and where.name):
             return not_allowed()
+        if where.plural == "componentstatuses":
+            return component_statuses(backend, call)
         if not resource.storage_prefix:
             raise NotEmulated(f"the resource {resource.plural}")
         if resource.namespaced and not where.namespace and call.verb not in ("list", "watch"):

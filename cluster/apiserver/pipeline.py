@@ -31,8 +31,8 @@ _PODS = "/registry/pods/"
 STATUS_PARTS = ("apiVersion", "kind", "metadata", "status")
 
 MALFORMED = (LookupError, TypeError, AttributeError, ValueError)
-"""What a mutating plugin may trip over: it sees an object before validation. Validation then has the
-word; only if it finds nothing is the fault ours."""
+"""What a mutating plugin may trip over: it sees an object before validation. Validation then has
+the word; only if it finds nothing is the fault ours."""
 
 FieldValidation = Literal["Ignore", "Warn", "Strict"]
 

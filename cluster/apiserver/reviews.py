@@ -14,6 +14,7 @@ from cluster.apiserver.attributes import Attributes, UserInfo
 from cluster.apiserver.backend import Backend
 from cluster.apiserver.call import Call, Outcome, Result
 from cluster.apiserver.pipeline import decode_object
+from cluster.apiserver.problems import not_found
 from cluster.apiserver.subresources.binding import bind_pod, decode
 
 Review = Callable[[Backend, Call], Result | Awaitable[Result]]
@@ -151,6 +152,28 @@ async def bindings(backend: Backend, call: Call) -> Outcome:
     if not name:
         raise Invalid.of("", "Binding", "", [required("metadata.name", "name is required")])
     return await bind_pod(backend, call, body, str(name))
+
+
+def component_statuses(backend: Backend, call: Call) -> Outcome:
+    """The deprecated list: the control plane answers, so it is well."""
+    items: list[Object] = [
+        {
+            "kind": "ComponentStatus",
+            "apiVersion": "v1",
+            "metadata": {"name": name, "creationTimestamp": None},
+            "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}],
+        }
+        for name in ("controller-manager", "scheduler", "etcd-0")
+    ]
+    if not call.name:
+        return Outcome(
+            200,
+            obj={"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items},
+        )
+    for item in items:
+        if item["metadata"]["name"] == call.name:
+            return Outcome(200, obj=item)
+    raise not_found(call.resource, call.name)
 
 
 REVIEWS: dict[tuple[str, str], Review] = {

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable
 from http import HTTPStatus
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
@@ -260,8 +261,11 @@ class Connection(asyncio.Protocol):
         elif result is None or isinstance(result, StreamResponse):
             self._settle(result)
         else:
-            pending = cast(Awaitable[Answer], result)
-            self._task = asyncio.ensure_future(pending)
+            # Most are coroutines; ensure_future's inspection costs more than the task itself.
+            if type(result) is CoroutineType:
+                self._task = self._server.loop.create_task(result)
+            else:
+                self._task = asyncio.ensure_future(cast(Awaitable[Answer], result))
             self._task.add_done_callback(self._answered)
 
     def _answered(self, task: asyncio.Task[Answer]) -> None:

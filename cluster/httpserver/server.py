@@ -44,13 +44,14 @@ class HttpServer:
         self._sweep: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event = asyncio.Event()
         self.port = 0
+        self.loop: asyncio.AbstractEventLoop
 
     async def start(
         self, *, sock: socket.socket | None = None, host: str = "127.0.0.1", port: int = 0
     ) -> None:
         """Listen, on `sock` or on host:port (0 picks one, see `port`). May be called for several
         sockets."""
-        loop = asyncio.get_running_loop()
+        loop = self.loop = asyncio.get_running_loop()
         self.draining = False
         if self._sweep is None:
             self._tick()

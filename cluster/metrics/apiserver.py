@@ -36,8 +36,8 @@ class ApiServerMetrics:
     def _request_metrics(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "apiserver_request",
-            "Counter of apiserver requests broken out for each verb, group, version, resource, scope, component and "
-            "HTTP response code.",
+            "Counter of apiserver requests broken out for each verb, group, version, resource, "
+            "scope, component and HTTP response code.",
             [*_REQUEST, "code", "dry_run"],
             registry=registry,
         )
@@ -130,9 +130,10 @@ class ApiServerMetrics:
         )
         self.certificate_expiration = Histogram(
             "apiserver_client_certificate_expiration_seconds",
-            "Distribution of the remaining lifetime on the certificate used to authenticate a request.",
-            buckets=(0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000,
-                     15552000, 31104000),
+            "Distribution of the remaining lifetime on the certificate used to authenticate a "
+            "request.",
+            buckets=(0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000,
+                     7776000, 15552000, 31104000),
             registry=registry,
         )  # fmt: skip
 
@@ -160,7 +161,8 @@ class ApiServerMetrics:
         resource = call.resource
         scope = "namespace" if call.namespace else "cluster"
         labels = (
-            call.verb.upper(), resource.group, resource.version, resource.plural, call.subresource, scope, "apiserver",
+            call.verb.upper(), resource.group, resource.version, resource.plural,
+            call.subresource, scope, "apiserver",
         )  # fmt: skip
         gauge = self._gauges.get(labels)
         if gauge is None:

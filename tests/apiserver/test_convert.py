@@ -33,7 +33,8 @@ def test_events_are_the_same_in_both_groups(run: Run) -> None:
         assert [i["note"] for i in found["items"]] == ["said"]
         assert found["kind"] == "EventList" and found["apiVersion"] == "events.k8s.io/v1"
         patched = await api.ok(
-            "PATCH", f"{group}/e", {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}},
+            "PATCH", f"{group}/e",
+            {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}},
             content_type="application/merge-patch+json",
         )  # fmt: skip
         assert patched["series"]["count"] == 2 and patched["note"] == "said"

@@ -73,8 +73,10 @@ def test_preconditions_must_hold(run: Run) -> None:
         refused = await api("DELETE", f"{ns}/configmaps/a", {"preconditions": {"uid": "other"}})
         assert refused.status == 409
         assert refused.message == (
-            'Operation cannot be fulfilled on configmaps "a": the UID in the precondition (other) does '
-            f"not match the UID in record ({uid}). The object might have been deleted and then recreated"
+            'Operation cannot be fulfilled on configmaps "a": the UID in the precondition '
+            "(other) does "
+            f"not match the UID in record ({uid}). The object might have been deleted and "
+            "then recreated"
         )
         done = await api.ok("DELETE", f"{ns}/configmaps/a", {"preconditions": {"uid": uid}})
         assert done == {

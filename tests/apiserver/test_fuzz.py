@@ -31,7 +31,8 @@ POD = {
     },
 }
 JUNK: tuple[object, ...] = (
-    None, True, -1, 0, 1 << 62, -(1 << 63), 1.5, 1e308, "", "x" * 5000, "\x00", "ä\U0001f600", "../..",
+    None, True, -1, 0, 1 << 62, -(1 << 63), 1.5, 1e308, "", "x" * 5000, "\x00", "ä\U0001f600",
+    "../..",
     [], {}, [None], [[]], {"": None}, [1, "a"], {"name": 1}, "9" * 400, "2026-01-01T00:00:00Z",
 )  # fmt: skip
 PATCHES = (
@@ -104,7 +105,8 @@ def test_raw_bodies_are_answered(run: Run) -> None:
         annotated = b'{"metadata":{"name":"n","annotations":{"a":' + deep + b"}}}"
         wide = orjson.dumps({"metadata": {"name": "x" * 1_000_000}})
         bodies = [
-            b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff\xfe", b'{"metadata":{"name":"\xff"}}', deep, nested,
+            b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff\xfe", b'{"metadata":{"name":"\xff"}}', deep,
+            nested,
             annotated, wide, b'{"metadata":{"name":"a"},"data":{"a":"\\ud800"}}', b"\x00" * 100,
             b'{"metadata":{"name":"n"},"data":{"k":"' + b"9" * 500 + b'"}}', b'{"metadata":null}',
             b'{"metadata":{"generation":123456789012345678901234567890,"name":"n"}}',
@@ -139,14 +141,16 @@ def test_odd_paths_and_queries_are_answered(run: Run) -> None:
     async def steps(api: Api) -> None:
         rng = random.Random(2)
         parts = [
-            "api", "apis", "v1", "namespaces", "default", "pods", "status", "log", "exec", "", "..", "%2e", "%00",
-            "%ff", "watch", "a" * 300, "apps", "deployments", "scale", "proxy", "finalize", "nodes", "kubestage.io",
-            "flow", "batch", "openapi", "v3", "token", "binding", "eviction", "events.k8s.io", "events",
+            "api", "apis", "v1", "namespaces", "default", "pods", "status", "log", "exec", "",
+            "..", "%2e", "%00", "%ff", "watch", "a" * 300, "apps", "deployments", "scale",
+            "proxy", "finalize", "nodes", "kubestage.io", "flow", "batch", "openapi", "v3",
+            "token", "binding", "eviction", "events.k8s.io", "events",
         ]  # fmt: skip
         names = [
-            "limit", "continue", "resourceVersion", "resourceVersionMatch", "labelSelector", "fieldSelector",
-            "timeoutSeconds", "dryRun", "fieldValidation", "fieldManager", "force", "pretty", "sendInitialEvents",
-            "propagationPolicy", "gracePeriodSeconds", "container", "tailLines", "includeObject",
+            "limit", "continue", "resourceVersion", "resourceVersionMatch", "labelSelector",
+            "fieldSelector", "timeoutSeconds", "dryRun", "fieldValidation", "fieldManager",
+            "force", "pretty", "sendInitialEvents", "propagationPolicy", "gracePeriodSeconds",
+            "container", "tailLines", "includeObject",
         ]  # fmt: skip
         values = [
             "",

@@ -154,7 +154,8 @@ def test_initial_events_end_with_a_marked_bookmark(run: Run) -> None:
     async def steps(api: Api) -> None:
         ns = await api.namespace()
         await make(api, ns, "a")
-        query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+        query += "&allowWatchBookmarks=true"
         async with api.watch(f"{ns}/configmaps?{query}") as events:
             added, bookmark = await events.take(2)
             assert added["type"] == "ADDED"

@@ -75,7 +75,8 @@ def test_a_pod_is_bound_once(run: Run) -> None:
             "POST", f"{ns}/pods/p/binding", {"target": {"kind": "Node", "name": "n2"}}
         )
         assert again.message == (
-            'Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n1"'
+            'Operation cannot be fulfilled on pods/binding "p": pod p is already assigned '
+            'to node "n1"'
         )
         wrong = await api("POST", f"{ns}/pods/p/binding", {"target": {"kind": "Pod"}})
         assert wrong.status == 422
@@ -93,7 +94,10 @@ def test_an_eviction_respects_the_disruption_budget(run: Run) -> None:
         await api.ok("PUT", f"{ns}/pods/p/status", made)
         budget = await api.ok(
             "POST", budgets,
-            {"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "p"}}}},
+            {
+                "metadata": {"name": "b"},
+                "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "p"}}},
+            },
         )  # fmt: skip
         status = {
             "observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1,
@@ -197,8 +201,8 @@ def test_services_get_addresses_and_ports_and_give_them_back(run: Run) -> None:
         taken = {"metadata": {"name": "t"}, "spec": {"clusterIP": address, "ports": ports}}
         refused = await api("POST", f"{ns}/services", taken)
         assert refused.message == (
-            f'Service "t" is invalid: spec.clusterIPs: Invalid value: ["{address}"]: failed to allocate '
-            f"IP {address}: provided IP is already allocated"
+            f'Service "t" is invalid: spec.clusterIPs: Invalid value: ["{address}"]: failed to '
+            f"allocate IP {address}: provided IP is already allocated"
         )
         taken = {
             "metadata": {"name": "t"},

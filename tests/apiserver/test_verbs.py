@@ -73,7 +73,8 @@ def test_an_update_with_an_old_version_conflicts_and_one_without_wins(run: Run) 
         stale = await api("PUT", f"{ns}/configmaps/a", {**made, "data": {"v": "2"}})
         assert (stale.status, stale.json["reason"]) == (409, "Conflict")
         assert stale.message == (
-            'Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply '
+            'Operation cannot be fulfilled on configmaps "a": the object has been '
+            "modified; please apply "
             "your changes to the latest version and try again"
         )
         free = await api.ok(

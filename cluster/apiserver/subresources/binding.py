@@ -120,8 +120,8 @@ def _conflict(name: str, why: str) -> Conflict:
 
 
 def _slim(pod: Object) -> Object:
-    """What a binding can change of a pod, for managedFields: comparing the rest would be most of the
-    work."""
+    """What a binding can change of a pod, for managedFields: comparing the rest would be most of
+    the work."""
     spec, status = pod["spec"], pod.get("status") or {}
     slim = {k: pod[k] for k in ("apiVersion", "kind", "metadata")}
     slim["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {}

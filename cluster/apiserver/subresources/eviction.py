@@ -59,8 +59,8 @@ async def _take_from_budget(backend: Backend, pod: Object, options: DeleteOption
         return
     if len(budgets) > 1:
         raise InternalError(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not "
-            "support."
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does "
+            "not support."
         )
     budget = budgets[0]
     healthy_guard = _unhealthy_may_go(budget, pod)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import orjson
+
 from cluster.api import strategy
 from cluster.api.catalogue import Resource
-from cluster.api.errors import AlreadyExists, BadRequest, Invalid
+from cluster.api.errors import AlreadyExists, BadRequest, Invalid, NotEmulated
 from cluster.api.meta import Object, controller_of, rfc3339
 from cluster.apiserver import pipeline
 from cluster.apiserver.backend import Backend
@@ -12,6 +16,19 @@ from cluster.apiserver.call import Call, Outcome
 from cluster.apiserver.pipeline import Admission, decode_object, match_namespace
 from cluster.apiserver.problems import already_exists
 from cluster.etcd.store import CompareFailed
+
+WITHOUT_EFFECT = frozenset(
+    {
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("apiregistration.k8s.io", "apiservices"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"),
+        ("storagemigration.k8s.io", "storageversionmigrations"),
+    }
+)
+"""What would change this server itself and does not yet: refused by name, not stored in silence."""
 
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels, so that no words arise by chance (apimachinery's util/rand)."""
@@ -29,6 +46,9 @@ async def create(backend: Backend, call: Call) -> Outcome:
 
 async def create_object(backend: Backend, call: Call, obj: Object) -> Outcome:
     """Store a decoded object. A generated name that is taken is drawn again."""
+    resource = call.resource
+    if (resource.group, resource.plural) in WITHOUT_EFFECT:
+        raise NotEmulated(f"{resource.plural}.{resource.group}")
     metadata = obj["metadata"]
     generated = not metadata.get("name") and metadata.get("generateName")
     if not generated:
@@ -36,8 +56,6 @@ async def create_object(backend: Backend, call: Call, obj: Object) -> Outcome:
     pristine = pipeline.encode_checked(obj) if isinstance(generated, str) else b""
     for attempt in range(GENERATE_ATTEMPTS):
         if attempt:
-            import orjson
-
             obj = orjson.loads(pristine)
         obj["metadata"]["name"] = generate_name(backend, str(generated))
         try:
@@ -46,6 +64,12 @@ async def create_object(backend: Backend, call: Call, obj: Object) -> Outcome:
             if attempt == GENERATE_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+@lru_cache(maxsize=8)
+def _stamp(seconds: int) -> str:
+    """A creation time; a thousand objects of one second share it."""
+    return rfc3339(seconds)
 
 
 def generate_name(backend: Backend, base: str) -> str:
@@ -122,7 +146,7 @@ async def prepare(backend: Backend, call: Call, obj: Object) -> None:
         metadata.pop(field, None)
     now = backend.clock.now()
     metadata["uid"] = backend.new_uid()
-    metadata["creationTimestamp"] = rfc3339(now)
+    metadata["creationTimestamp"] = _stamp(int(now))
     gvk = (resource.group, resource.version, resource.kind)
     strategy.default(gvk, obj)
     name = metadata.get("name") or ""

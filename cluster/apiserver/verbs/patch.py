@@ -92,8 +92,8 @@ def _patched(backend: Backend, call: Call, current: Object, patcher: Patcher) ->
 
 
 def _patched_status(backend: Backend, call: Call, current: Object, patcher: Patcher) -> Object:
-    """The most frequent write of a cluster: kubelets' pod statuses. Nothing but status and metadata can
-    change, so nothing else is copied, merged or decoded; the rest is shared with `current`."""
+    """The most frequent write of a cluster: kubelets' pod statuses. Nothing but status and metadata
+    can change, so nothing else is copied, merged or decoded; the rest is shared with `current`."""
     slim = _patched(backend, call, {k: current[k] for k in STATUS_PARTS if k in current}, patcher)
     return {
         **{k: v for k, v in current.items() if k != "status"},

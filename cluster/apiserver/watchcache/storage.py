@@ -170,7 +170,7 @@ class Storage:
                 await asyncio.sleep(1.0)
 
     async def _reload(self) -> None:
-        """Events were missed: watches end, subscribers hear what is different, writers are woken."""
+        """Events were missed: watches end, subscribers hear the difference, writers are woken."""
         self.synced = False
         fresh = {p: ResourceCache(c.resource, self.metrics) for p, c in self._caches.items()}
         revision = await self._load(fresh)
