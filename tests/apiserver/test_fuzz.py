@@ -105,7 +105,8 @@ def test_raw_bodies_are_answered(run: Run) -> None:
         annotated = b'{"metadata":{"name":"n","annotations":{"a":' + deep + b"}}}"
         wide = orjson.dumps({"metadata": {"name": "x" * 1_000_000}})
         bodies = [
-            b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff\xfe", b'{"metadata":{"name":"\xff"}}', deep,
+            b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff\xfe", b'{"metadata":{"name":"\xff"}}',
+            deep,
             nested,
             annotated, wide, b'{"metadata":{"name":"a"},"data":{"a":"\\ud800"}}', b"\x00" * 100,
             b'{"metadata":{"name":"n"},"data":{"k":"' + b"9" * 500 + b'"}}', b'{"metadata":null}',
