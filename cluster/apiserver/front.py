@@ -89,6 +89,7 @@ class Front:
         """Every request enters here."""
         started = self._backend.clock.monotonic()
         accept = request.headers.get("accept", "")
+        call: Call | None = None
         try:
             where = route(request.method, request.path)
             user = self.authenticate(request, where)
@@ -97,10 +98,11 @@ class Front:
             call = self._call(request, where, user, started)
             result = self.begin(call)
         except StatusError as error:
-            return respond_error(error, accept)
+            return self._refuse(call, error) if call else respond_error(error, accept)
         except Exception:
             log.exception("%s %s failed", request.method, request.raw_path)
-            return respond_error(InternalError("Internal error occurred"), accept)
+            broken = InternalError("Internal error occurred")
+            return self._refuse(call, broken) if call else respond_error(broken, accept)
         if type(result) is CoroutineType:
             return self._finish(call, result)
         return self._answer(call, cast(Result, result))
