@@ -129,6 +129,8 @@ class Component:
         began = time.monotonic()
         await self.start()
         self._metrics_port = await self._serve_metrics()
+        gc.collect()
+        gc.freeze()
         self._ready.set()
         self._log.info("ready", extra={"fields": {"seconds": round(time.monotonic() - began, 3)}})
         serving = asyncio.ensure_future(self.serve())
