@@ -3,11 +3,11 @@
 
     scripts/protobuf_fields.py .venv/bin/kubectl
 
-kubectl and Go controllers send built-in types as protobuf. The numbers are facts of the wire format;
-every Go program that speaks it carries them as struct tags in its type information, where this
-script reads them: for each struct of k8s.io/api and apimachinery its fields with JSON name, number,
-kind, and whether it is a pointer (then a zero is a value, not an absence). Needs a binary that is
-linked at fixed addresses, as kubectl's are.
+kubectl and Go controllers send built-in types as protobuf. The numbers are facts of the wire
+format; every Go program that speaks it carries them as struct tags in its type information, where
+this script reads them: for each struct of k8s.io/api and apimachinery its fields with JSON name,
+number, kind, and whether it is a pointer (then a zero is a value, not an absence). Needs a binary
+that is linked at fixed addresses, as kubectl's are.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Request bodies in Kubernetes' protobuf: `kubectl create` and Go controllers send built-in types so.
+"""Request bodies in Kubernetes' protobuf: `kubectl create` and Go controllers send built-in types
+so.
 
 Plays k8s.io/apimachinery/pkg/runtime/serializer/protobuf, the reading half; answers are JSON, which
 every such client takes. The field numbers are in protobuf_fields.json, made by
-scripts/protobuf_fields.py: message -> number -> [JSON name ('' is inlined), kind, message]. A kind is
-s string, b bytes, i integer, t bool, d float, m message, after * (a pointer or always written: its
-zero is a value), [ (repeated) or { (a map with string keys).
+scripts/protobuf_fields.py: message -> number -> [JSON name ('' is inlined), kind, message]. A kind
+is s string, b bytes, i integer, t bool, d float, m message, after * (a pointer or always written:
+its zero is a value), [ (repeated) or { (a map with string keys).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import random
 import socket
 from collections.abc import Iterator
@@ -42,6 +43,9 @@ from cluster.httpserver.server import plain_refusal
 from cluster.metrics.apiserver import ApiServerMetrics
 
 STOP_GRACE_SECONDS = 5.0
+COMPACT_SECONDS = 300.0
+"""kube-apiserver's --etcd-compaction-interval."""
+log = logging.getLogger(__name__)
 
 
 class ApiServer:
@@ -71,6 +75,7 @@ class ApiServer:
         self._catalogue, self._schemas = catalogue, schemas
         self._server: HttpServer | None = None
         self._bootstrapped = False
+        self._compaction: asyncio.Task[None] | None = None
         self.backend: Backend
         self.front: Front
 
@@ -102,6 +107,19 @@ class ApiServer:
         else:
             await self._server.start(host=config.bind_host, port=config.port)
         await self._bootstrap()
+        self._compaction = asyncio.create_task(self._compact_forever())
+
+    async def _compact_forever(self) -> None:
+        """Every COMPACT_SECONDS the store forgets what is older than that, as upstream's etcd3
+        compactor has it: watches may resume, and lists go on, from up to then."""
+        keep = await self._store.current_revision()
+        while True:
+            await asyncio.sleep(COMPACT_SECONDS)
+            try:
+                await self._store.compact(keep)
+                keep = await self._store.current_revision()
+            except StoreError as error:
+                log.warning("the store was not compacted: %s", error)
 
     def _compose(self) -> None:
         config, registry, clock = self.config, self.registry, self._clock
@@ -188,6 +206,9 @@ class ApiServer:
     async def stop(self, grace: float = STOP_GRACE_SECONDS) -> None:
         """End watches, finish answers, stop. The store stays open."""
         self.health.shutting_down = True
+        if self._compaction is not None:
+            self._compaction.cancel()
+            await asyncio.gather(self._compaction, return_exceptions=True)
         self.storage.close_watches()
         await self.backend.admission.close()
         if self._server is not None:

@@ -9,6 +9,7 @@ it; waiting requests are bounded by their callers, who await them.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from cluster.client.rest import JSON, AnswerWanted
 from cluster.client.retry import RetryPolicy, idempotent, retry_after
 from cluster.client.transport import Answer, Transport, Unreachable, error_of
 from cluster.metrics.client import ClientMetrics
+
+log = logging.getLogger(__name__)
 
 BATCH_PATH = "/apis/kubestage.io/v1/batch"
 MAX_ITEMS = 100
@@ -183,6 +186,10 @@ class Batcher:
             for item in items:
                 _fail(item, Unreachable("cancelled", refused=False))
             raise
+        except Exception as error:  # a bug of ours: nobody may wait for ever because of it
+            log.exception("a batch failed")
+            for item in items:
+                _fail(item, InternalError(f"the batch failed: {error}"))
 
     async def _settle(self, items: Sequence[_Item], answer: Answer) -> None:
         if answer.status == 200:

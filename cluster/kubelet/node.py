@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from cluster.api.errors import StatusError
 from cluster.api.meta import NODES, Clock, Object
 from cluster.client import Client, EventRecorder
+from cluster.client.flow import FlowReporter
 from cluster.kubelet.admission import Allocations, Refusal
 from cluster.kubelet.backoff import Backoff
 from cluster.kubelet.config import KubeletConfig, NodeSpec
 from cluster.kubelet.environment import service_environment
-from cluster.kubelet.flow import FlowReporter
 from cluster.kubelet.nodestatus import allocatable_amounts
 from cluster.kubelet.statusmanager import StatusManager
 from cluster.kubelet.volumes import SourceCache, VolumeManager

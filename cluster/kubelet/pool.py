@@ -15,8 +15,8 @@ from typing import Any
 
 from cluster.api.meta import PODS, SERVICES, Clock, NewUid, Object
 from cluster.client import Change, Client, EventRecorder, Informer
+from cluster.client.flow import FlowReporter
 from cluster.kubelet.config import KubeletConfig, NodeSpec
-from cluster.kubelet.flow import FlowReporter
 from cluster.kubelet.heartbeat import Heartbeat
 from cluster.kubelet.node import NodeAgent, PoolContext
 from cluster.kubelet.server import KubeletServer

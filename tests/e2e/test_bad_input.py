@@ -65,9 +65,13 @@ def test_a_token_without_rights_is_forbidden_in_rbacs_words(cluster: Cluster) ->
     ("manifest", "words"),
     [
         ({"metadata": {"name": "Bad_Name"}}, "a lowercase RFC 1123 subdomain must consist of"),
-        ({"metadata": {"name": "x"}, "spec": {"containers": []}}, "spec.containers: Required value"),
         (
-            {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "a", "image": "b", "foo": 1}]}},
+            {"metadata": {"name": "x"}, "spec": {"containers": []}},
+            "spec.containers: Required value",
+        ),
+        (
+            {"metadata": {"name": "x"}, "spec": {"containers": [
+                {"name": "a", "image": "b", "foo": 1}]}},
             'unknown field "spec.containers[0].foo"',
         ),
         (

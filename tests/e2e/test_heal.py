@@ -69,7 +69,8 @@ def test_the_cluster_heals_from_kill_9(cluster: Cluster, web: dict[str, str], ac
     service = cluster.get("service web -n heal")["spec"]["clusterIP"]
     eventually("the Service answers", lambda: answers(service))
     counts = cluster.out(
-        "get pods -n heal -l app=web -o jsonpath={.items[*].status.containerStatuses[0].restartCount}"
+        "get pods -n heal -l app=web "
+        "-o jsonpath={.items[*].status.containerStatuses[0].restartCount}"
     )
     assert counts == "0 0 0"
     nodes = cluster.get("nodes")["items"]
