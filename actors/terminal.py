@@ -10,7 +10,7 @@ from rich.table import Table
 
 def print_status(found: dict[str, Any]) -> None:
     """One cluster: a line of summary, then a table of its actors."""
-    console = Console(highlight=False)
+    console = _console()
     nodes, pods = found["nodes"], found["pods"]
     console.print(
         f"[bold]{found['name']}[/bold]  Kubernetes {found['kubernetesVersion']}, "
@@ -41,7 +41,7 @@ def print_status(found: dict[str, Any]) -> None:
 
 def print_flow(found: dict[str, Any]) -> None:
     """The nine stages of one pod."""
-    console = Console(highlight=False)
+    console = _console()
     console.print(f"[bold]{found['namespace']}/{found['name']}[/bold]")
     table = Table(box=None, header_style="bold")
     table.add_column("STAGE")
@@ -58,6 +58,12 @@ def print_flow(found: dict[str, Any]) -> None:
             str(stage.get("note", "")),
         )
     console.print(table)
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a file or pipe wide enough that no row is broken."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
 
 
 def duration(seconds: float) -> str:
