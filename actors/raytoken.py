@@ -14,7 +14,7 @@ from pathlib import Path
 from actors import paths
 
 _CALM = {
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 

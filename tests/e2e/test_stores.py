@@ -61,8 +61,8 @@ def test_etcd_shows_the_pod_under_kubernetes_own_key(tmp_path: Path) -> None:
             versions.append(json.loads(lines[1]))
         assert three_states(versions) == ["stored", "bound", "running"]
         cluster.kubestage("chaos", "kill", "etcd")
-        probe = "create configmap probe --dry-run=server -o name"
-        cluster.wait_for(probe, "configmap/probe")
+        probe = "annotate namespace default probe=1 --overwrite -o name"
+        cluster.wait_for(probe, "namespace/default")
         assert cluster.get("pod nginx")["status"]["phase"] == "Running"
         cluster.run_ready("after", "nginx")
     finally:
