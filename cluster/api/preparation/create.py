@@ -102,7 +102,7 @@ def _job(job: Object, now: float) -> None:
     labels = template.setdefault("metadata", {}).setdefault("labels", {})
     for prefix in ("", "batch.kubernetes.io/"):
         labels.setdefault(f"{prefix}controller-uid", uid)
-        labels.setdefault(f"{prefix}job-name", metadata["name"])
+        labels.setdefault(f"{prefix}job-name", metadata.get("name", ""))
     if not metadata.get("labels"):
         metadata["labels"] = dict(labels)
     selector = spec.get("selector")
