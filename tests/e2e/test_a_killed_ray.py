@@ -1,4 +1,4 @@
-"""`down` after Ray itself was killed. Runs first, by its name: no other cluster may use this Ray."""
+"""`down` after Ray itself was killed. First by its name: no other cluster may use this Ray."""
 
 from __future__ import annotations
 
