@@ -119,7 +119,7 @@ def status(name: str, output: str) -> None:
     from actors.status import status as ask
     from actors.terminal import print_status
 
-    found = ask(name)
+    found = ask(name, detailed=output == "json")
     if output == "json":
         click.echo(json.dumps(found, indent=2))
     else:

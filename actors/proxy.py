@@ -18,6 +18,7 @@ from cluster.metrics.client import ClientMetrics
 from cluster.metrics.proxy import ProxyMetrics
 from cluster.proxy import Proxy
 from netlab import Fabric
+from netlab.census import take_census
 
 
 class ProxyComponent(Component):
@@ -42,6 +43,15 @@ class ProxyComponent(Component):
         if len(self.context.plan.hosts) > 1:
             work.append(follow_nodes(self._client, self._fabric, self.context))
         await asyncio.gather(*work)
+
+    def census(self) -> dict[str, int]:
+        """What the kernel has in this host's fabric, counted."""
+        found = take_census(self._fabric)
+        return {
+            "podLinks": len(found.pod_links),
+            "podRoutes": len(found.pod_routes),
+            "nodeAddresses": len(found.node_addresses),
+        }
 
     async def stop(self) -> None:
         await self._client.close()

@@ -18,8 +18,9 @@ from cluster.client import ClientConfig, ConfigError
 ANSWER_SECONDS = 2.0
 
 
-def status(name: str) -> dict[str, Any]:
-    """One cluster as data. Raises UserError if there is none here."""
+def status(name: str, *, detailed: bool = False) -> dict[str, Any]:
+    """One cluster as data; `detailed` also counts the kernel's objects on every host. Raises
+    UserError if there is none here."""
     entry = ledger.require(name)
     connected = rayhost.connect_existing(entry.configuration.ray_address)
     components = _components(name) if connected else []
@@ -33,6 +34,7 @@ def status(name: str) -> dict[str, Any]:
         "dataDir": entry.data_dir,
         "ray": connected,
         "hosts": _hosts(components, list(entry.hosts)),
+        "kernel": _kernel(name) if connected and detailed else {},
         "components": components,
         **api,
     }
@@ -55,6 +57,19 @@ def _components(name: str) -> list[dict[str, Any]]:
         row["restarts"] = restarts.get(actor_name, 0)
         rows.append(row)
     return rows
+
+
+def _kernel(name: str) -> dict[str, dict[str, int]]:
+    """By proxy actor: links, routes and addresses that its host's fabric really has."""
+    proxies = [n for n in deploy.names(name) if n.partition("/")[2].startswith("kube-proxy")]
+    found = {n: actor for n in proxies if (actor := deploy.find(n)) is not None}
+    counts: dict[str, dict[str, int]] = {}
+    for actor_name, actor in found.items():
+        try:
+            counts[actor_name] = ray.get(actor.census.remote(), timeout=ANSWER_SECONDS * 5)
+        except ray.exceptions.RayError:
+            continue
+    return counts
 
 
 def _restarts(name: str) -> dict[str, int]:
