@@ -1,8 +1,8 @@
 """What the kernel really has in a fabric: links, addresses, routes, read back with pyroute2.
 
-The fabric writes its messages by hand, for speed (pods.py, links.py); this is the independent look at
-what came of them, through a library that knows nothing of ours. For `status`, tests and checkers:
-it costs about a tenth of a millisecond a link.
+The fabric writes its messages by hand, for speed (pods.py, links.py); this is the independent look
+at what came of them, through a library that knows nothing of ours. For `status`, tests, checkers:
+about a tenth of a millisecond a link.
 """
 
 from __future__ import annotations
