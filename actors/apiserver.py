@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from actors import paths
 from actors.component import Component
 from actors.credentials import CredentialFiles
 from actors.etcd import client_address
-from cluster.api.meta import SystemClock
+from cluster.api.meta import SystemClock, uid_maker
 from cluster.apiserver import ApiServer, ApiServerConfig
 from cluster.etcd import EtcdStore, EtcdTls, SqliteStore, Store
 from cluster.metrics.etcd import StoreMetrics
@@ -32,7 +31,7 @@ class ApiServerComponent(Component):
         clock = SystemClock()
         self._store = await self._open_store()
         self._server = ApiServer(
-            self._config(), self._store, clock, random.Random(), lambda: str(uuid.uuid4()),
+            self._config(), self._store, clock, random.Random(), uid_maker(random.Random()),
             ApiServerMetrics(self.registry),
         )  # fmt: skip
         await self._server.start()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import uuid
 
 from actors.clients import client_of
 from actors.component import Component
-from cluster.api.meta import SystemClock
+from cluster.api.meta import SystemClock, uid_maker
 from cluster.client import Client
 from cluster.controllers.context import ControllerConfig
 from cluster.controllers.manager import ControllerManager
@@ -33,7 +32,7 @@ class ControllerManagerComponent(Component):
             root_ca_pem=self.context.client.ca.decode(),
         )
         self._manager = ControllerManager(
-            self._client, config, SystemClock(), random.Random(), lambda: str(uuid.uuid4()),
+            self._client, config, SystemClock(), random.Random(), uid_maker(random.Random()),
             ControllerMetrics(self.registry),
         )  # fmt: skip
 

@@ -11,7 +11,6 @@ import asyncio
 import dataclasses
 import random
 import socket
-import uuid
 from typing import Any
 
 from actors import paths
@@ -21,7 +20,7 @@ from actors.credentials import CredentialFiles
 from actors.host import open_fabric
 from actors.plan import KubeletPlan
 from actors.podnetwork import FabricPodNetwork
-from cluster.api.meta import SystemClock
+from cluster.api.meta import SystemClock, uid_maker
 from cluster.apiserver.tokens import NodeTokens
 from cluster.client import Client
 from cluster.kubelet import KubeletConfig, KubeletPool, NodeSpec
@@ -54,7 +53,7 @@ class KubeletComponent(Component):
         self._pool = KubeletPool(
             self._config(), self._client,
             lambda node: self._client.with_token(tokens.token(node)),
-            self._runtime, clock, random.Random(), lambda: str(uuid.uuid4()),
+            self._runtime, clock, random.Random(), uid_maker(random.Random()),
             KubeletMetrics(self.registry),
         )  # fmt: skip
         await self._pool.start(self._server_socket())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import uuid
 
 from cluster.metrics.scheduler import SchedulerMetrics
 
 from actors.clients import client_of
 from actors.component import Component
-from cluster.api.meta import SystemClock
+from cluster.api.meta import SystemClock, uid_maker
 from cluster.client import Client, EventRecorder
 from cluster.metrics.client import ClientMetrics
 from cluster.scheduler import Scheduler, SchedulerConfig
@@ -26,7 +25,7 @@ class SchedulerComponent(Component):
         metrics = ClientMetrics(self.registry)
         self._client = client_of(self.context, metrics)
         recorder = EventRecorder(
-            self._client, "default-scheduler", "", clock, lambda: str(uuid.uuid4()),
+            self._client, "default-scheduler", "", clock, uid_maker(random.Random()),
             metrics=metrics, new_style=True,
         )  # fmt: skip
         self._scheduler = Scheduler(

@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -112,6 +113,18 @@ class SystemClock:
         import time
 
         return time.monotonic()
+
+
+def uid_maker(rng: random.Random) -> NewUid:
+    """Version 4 UUIDs out of `rng`, at a quarter of uuid.uuid4's cost. Unique, not secret."""
+    getrandbits = rng.getrandbits
+
+    def new_uid() -> str:
+        bits = (getrandbits(128) & ~(0xF << 76 | 0x3 << 62)) | 4 << 76 | 2 << 62
+        text = f"{bits:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    return new_uid
 
 
 def rfc3339(seconds: float) -> str:
