@@ -7,8 +7,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-from cluster.metrics.apiserver import ApiServerMetrics
-
 from actors import paths
 from actors.component import Component
 from actors.credentials import CredentialFiles
@@ -16,6 +14,7 @@ from actors.etcd import client_address
 from cluster.api.meta import SystemClock, uid_maker
 from cluster.apiserver import ApiServer, ApiServerConfig
 from cluster.etcd import EtcdStore, EtcdTls, SqliteStore, Store
+from cluster.metrics.apiserver import ApiServerMetrics
 from cluster.metrics.etcd import StoreMetrics
 
 ETCD_WAIT_SECONDS = 30.0

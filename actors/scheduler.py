@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 
-from cluster.metrics.scheduler import SchedulerMetrics
-
 from actors.clients import client_of
 from actors.component import Component
 from cluster.api.meta import SystemClock, uid_maker
 from cluster.client import Client, EventRecorder
 from cluster.metrics.client import ClientMetrics
+from cluster.metrics.scheduler import SchedulerMetrics
 from cluster.scheduler import Scheduler, SchedulerConfig
 
 
