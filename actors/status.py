@@ -23,7 +23,7 @@ def status(name: str, *, detailed: bool = False) -> dict[str, Any]:
     UserError if there is none here."""
     entry = ledger.require(name)
     connected = rayhost.connect_existing(entry.configuration.ray_address)
-    components = _components(name) if connected else []
+    rows = components(name) if connected else []
     api = asyncio.run(_objects(entry.kubeconfig))
     return {
         "name": name,
@@ -33,14 +33,14 @@ def status(name: str, *, detailed: bool = False) -> dict[str, Any]:
         "kubeconfig": entry.kubeconfig,
         "dataDir": entry.data_dir,
         "ray": connected,
-        "hosts": _hosts(components, list(entry.hosts)),
+        "hosts": _hosts(rows, list(entry.hosts)),
         "kernel": _kernel(name) if connected and detailed else {},
-        "components": components,
+        "components": rows,
         **api,
     }
 
 
-def _components(name: str) -> list[dict[str, Any]]:
+def components(name: str) -> list[dict[str, Any]]:
     """Each actor's own account, and Ray's count of its restarts."""
     restarts = _restarts(name)
     rows = []
