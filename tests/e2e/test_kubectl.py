@@ -98,6 +98,16 @@ def test_create_apply_and_server_side_apply(k: Cluster) -> None:
     assert "deleted" in k.kubectl("delete", "-f", "-", stdin=DEPLOYMENT).stdout
 
 
+def test_server_side_apply_of_a_new_object_does_not_conflict_with_itself(k: Cluster) -> None:
+    manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
+    for text in (manifest, manifest.replace("'1'", "'2'")):
+        k.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    found = k.get("configmap c --show-managed-fields")
+    assert found["data"] == {"a": "2"}
+    managed = found["metadata"]["managedFields"]
+    assert [(m["manager"], m["operation"]) for m in managed] == [("kubectl", "Apply")]
+
+
 def test_label_annotate_patch_edit_and_replace(k: Cluster) -> None:
     k.out("create configmap c --from-literal=a=1")
     k.out("label configmap c x=y")

@@ -44,22 +44,25 @@ async def create(backend: Backend, call: Call) -> Outcome:
     return await create_object(backend, call, obj)
 
 
-async def create_object(backend: Backend, call: Call, obj: Object) -> Outcome:
-    """Store a decoded object. A generated name that is taken is drawn again."""
+async def create_object(
+    backend: Backend, call: Call, obj: Object, *, tracked: bool = True
+) -> Outcome:
+    """Store a decoded object. A generated name that is taken is drawn again. `tracked=False` leaves
+    managedFields as they are (server-side apply has set them)."""
     resource = call.resource
     if (resource.group, resource.plural) in WITHOUT_EFFECT:
         raise NotEmulated(f"{resource.plural}.{resource.group}")
     metadata = obj["metadata"]
     generated = not metadata.get("name") and metadata.get("generateName")
     if not generated:
-        return await _create_once(backend, call, obj)
+        return await _create_once(backend, call, obj, tracked)
     pristine = pipeline.encode_checked(obj) if isinstance(generated, str) else b""
     for attempt in range(GENERATE_ATTEMPTS):
         if attempt:
             obj = orjson.loads(pristine)
         obj["metadata"]["name"] = generate_name(backend, str(generated))
         try:
-            return await _create_once(backend, call, obj)
+            return await _create_once(backend, call, obj, tracked)
         except AlreadyExists:
             if attempt == GENERATE_ATTEMPTS - 1:
                 raise
@@ -78,10 +81,10 @@ def generate_name(backend: Backend, base: str) -> str:
     return base[:_BASE_LENGTH] + chosen
 
 
-async def _create_once(backend: Backend, call: Call, obj: Object) -> Outcome:
+async def _create_once(backend: Backend, call: Call, obj: Object, tracked: bool) -> Outcome:
     resource = call.resource
     begun = backend.clock.now()
-    await prepare(backend, call, obj)
+    await prepare(backend, call, obj, tracked)
     prepared = backend.clock.now()
     name = obj["metadata"]["name"]
     cache = backend.cache(resource)
@@ -135,7 +138,7 @@ def _nothing() -> None:
     """No reservation to give back."""
 
 
-async def prepare(backend: Backend, call: Call, obj: Object) -> None:
+async def prepare(backend: Backend, call: Call, obj: Object, tracked: bool) -> None:
     """Everything before the store, in place: system metadata, defaults, admission, strategy,
     validation."""
     resource = call.resource
@@ -165,6 +168,7 @@ async def prepare(backend: Backend, call: Call, obj: Object) -> None:
     if found:
         call.warnings.extend(found)
     if backend.config.managed_fields:
-        pipeline.track(backend, call, None, obj)
+        if tracked:
+            pipeline.track(backend, call, None, obj)
     else:
         metadata.pop("managedFields", None)

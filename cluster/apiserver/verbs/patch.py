@@ -198,7 +198,7 @@ async def apply_patch(backend: Backend, call: Call, subresource: str) -> Outcome
                     f"{metadata['uid']}, and no existing object was found"
                 )
             try:
-                return await create_object(backend, call, merged(None))
+                return await create_object(backend, call, merged(None), tracked=False)
             except StatusError as error:
                 if error.reason != "AlreadyExists":
                     raise
